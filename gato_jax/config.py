@@ -1,0 +1,143 @@
+"""The config schema: every key there is, with its default. An experiment's file changes some of them.
+
+`experiments/configs/*.py` define `get_config(arg)`, which starts from `default_config()`. The command line overrides any
+key with `--config.a.b=value`. The tree is locked: a key that is not here is an error.
+"""
+
+import ml_collections
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """The paper's settings (Gato 79M, sections 2 and 3, appendices C to E) wherever the paper gives one."""
+  config = ml_collections.ConfigDict()
+  config.name = 'gato'
+  config.seed = 0
+  config.data = data_config()
+  config.model = model_config()
+  config.training = training_config()
+  config.mesh = ml_collections.ConfigDict({
+      'replica': 1,  # across slices (DCN); -1 on one axis: the devices that are left
+      'fsdp': -1,  # batch and parameters
+      'tensor': 1,  # heads, feed-forward, vocabulary
+  })
+  config.acting = acting_config()
+  config.evaluation = evaluation_config()
+  return config.lock()
+
+
+def data_config() -> ml_collections.ConfigDict:
+  """What is trained on, and how it becomes rows."""
+  config = ml_collections.ConfigDict()
+  config.dir = 'data'  # datasets, their indexes and tokenizers
+  config.mixture = ml_collections.ConfigDict()  # dataset -> mixture_entry(...)
+  config.sequence_length = 1024  # L
+  config.patches_per_row = 256  # P: picture patches a row has room for
+  config.block_rows = 64  # rows that are packed together
+  config.cache_megabytes = 1024  # tokenized episodes kept in memory
+  config.read_threads = 2
+  config.vocabulary = ml_collections.ConfigDict({
+      'text_size': 32_000,
+      'bins': 1024,
+      'discrete_size': 1024,
+      'discrete_overlaps_text': True,  # the paper's id layout; False gives discrete values ids of their own
+      'mu': 100.0,
+      'm': 256.0,
+  })
+  config.prompt = ml_collections.ConfigDict({
+      'share': 0.25,  # of the control windows
+      'from_end': 0.5,  # of the prompts; the others come from anywhere in their episode
+      'max_share_of_row': 0.5,  # longest prompt, as a share of L; its length is uniform up to that
+  })
+  config.mask_question = True  # of a picture question only the answer is a target (paper figure 2)
+  return config
+
+
+def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
+  """One dataset of the mixture.
+
+  Args:
+    weight: share of positions, relative to the other datasets'; tasks of one dataset share it equally.
+    **settings: any of the keys below.
+  """
+  entry = ml_collections.ConfigDict({
+      'weight': weight,
+      'tasks': (),  # control: task names; empty for datasets without tasks
+      'episodes': 0,  # to generate a task (control), or to keep at most (others); 0: the dataset's default
+      'window_timesteps': 0,  # longest window; 0: as long as the row
+      'hide_actions': 0.0,  # share of the windows whose input hides the action tokens (paper section 2.8's robot trick)
+      'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
+      'path': '',  # text_folder: where the files are
+  })
+  entry.update(settings)
+  return entry.lock()
+
+
+def model_config() -> ml_collections.ConfigDict:
+  """Table 5's 79M model."""
+  return ml_collections.ConfigDict({
+      'layers': 8,
+      'width': 768,
+      'heads': 24,
+      'head_size': 32,
+      'feed_forward': 3072,  # gate and value halves together (paper table 5, read so that parameter counts agree)
+      'positions': 'rope',  # rope, transformer_xl or none
+      'local_positions': 512,
+      'patch_position_bins': 128,
+      'patch_channels': 64,
+      'value_features': 0,  # Fourier features of a bin's value, added to its embedding; 0: the paper's plain table
+      'stochastic_depth': 0.1,
+      'remat': 'none',  # none, full, dots
+      'attention': 'auto',
+      'dtype': 'auto',  # of activations: bfloat16 where the hardware has it, else float32
+      'vocabulary_multiple': 128,  # the embedding table's rows are rounded up to a multiple of this
+  })
+
+
+def training_config() -> ml_collections.ConfigDict:
+  """Appendix D."""
+  config = ml_collections.ConfigDict({
+      'steps': 1_000_000,
+      'batch_size': 512,  # rows a step over all devices and accumulation
+      'accumulation': 1,  # micro-batches a step
+      'bin_smoothing': 0.0,  # standard deviation, in bins, of a continuous target's soft label; 0: one-hot
+      'nonfinite_limit': 10,  # steps in a row with a non-finite loss or gradient before training stops
+      'log_every': 100,
+      'checkpoint_every': 1000,
+      'keep_checkpoints': 2,
+  })
+  config.optimizer = ml_collections.ConfigDict({
+      'b1': 0.9,
+      'b2': 0.95,
+      'eps': 1e-8,
+      'weight_decay': 0.1,
+      'clip_norm': 0.0,  # 0: no clipping, as in the paper
+  })
+  config.schedule = ml_collections.ConfigDict({
+      'initial': 1e-7,
+      'peak': 1e-4,
+      'final_share': 0.1,  # of the peak, at the end of the cosine
+      'warmup_steps': 15_000,
+      'decay_steps': 0,  # 0: training.steps
+  })
+  return config
+
+
+def acting_config() -> ml_collections.ConfigDict:
+  """Section 2.8. What is seen at play follows the mixture entry's `window_timesteps` and `hide_actions`."""
+  return ml_collections.ConfigDict({
+      'prompt': True,  # starts with the first tokens of a successful demonstration
+      'prompt_share_of_row': 0.5,  # longest prompt, as a share of L
+      'temperature': 1.0,  # 0: greedy
+      'restrict_logits': True,  # to the ids an action can have
+  })
+
+
+def evaluation_config() -> ml_collections.ConfigDict:
+  """Section 4.1 and appendix."""
+  return ml_collections.ConfigDict({
+      'episodes': 50,
+      'seed': 1_000_000,  # first evaluation seed; demonstrations are made from seeds below it
+      'workers': 2,
+      'examples': 500,  # held-out captions and questions asked
+      'text_tokens': 50_000,  # held-out text scored
+  })
