@@ -35,6 +35,7 @@ def data_config() -> ml_collections.ConfigDict:
   config.block_rows = 64  # rows that are packed together
   config.cache_megabytes = 1024  # tokenized episodes kept in memory
   config.read_threads = 2
+  config.workers = 2  # processes that make datasets
   config.vocabulary = ml_collections.ConfigDict({
       'text_size': 32_000,
       'bins': 1024,
@@ -68,8 +69,8 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
       'path': '',  # text_folder: where the files are
   })
-  entry.update(settings)
-  return entry.lock()
+  entry.lock().update(settings)
+  return entry
 
 
 def model_config() -> ml_collections.ConfigDict:

@@ -1,0 +1,28 @@
+# Two commands do everything, set-up included: `make quickstart` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/quickstart
+
+.PHONY: quickstart test test-fast lint clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/gato-jax quickstart --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+
+$(VENV)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[envs,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

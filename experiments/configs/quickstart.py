@@ -1,0 +1,75 @@
+"""One small Gato on games, robots, pictures and text, on two CPU cores.
+
+    make quickstart
+"""
+
+from gato_jax.config import default_config, mixture_entry
+
+
+def get_config(arg: str | None = None):
+  """The quickstart; `arg='tiny'` runs the same code end to end in about two minutes, too short to learn from."""
+  config = default_config()
+  config.name = 'quickstart'
+  with config.unlocked():
+    config.data.mixture = mixture()
+  config.data.sequence_length = 256
+  config.data.patches_per_row = 96
+  config.data.vocabulary.text_size = 1024
+  config.model.update(layers=4, width=192, heads=6, head_size=32, feed_forward=768, value_features=32)
+  config.model.patch_channels = 32
+  config.model.stochastic_depth = 0.0
+  config.training.update(steps=4000, batch_size=4, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
+  config.training.optimizer.clip_norm = 1.0
+  config.training.schedule.update(peak=1.5e-3, warmup_steps=200)
+  config.acting.temperature = 0.0
+  config.evaluation.update(episodes=10, examples=200, text_tokens=20_000)
+  if arg == 'tiny':
+    shrink(config)
+  elif arg:
+    raise ValueError(f'quickstart has no variant {arg!r}; use tiny, or nothing')
+  return config
+
+
+def mixture():
+  """Weights are shares of positions."""
+  control = dict(window_timesteps=1, hide_actions=1.0, noise=0.85)
+  return {
+      'classic_control': mixture_entry(
+          0.2,
+          tasks=('CartPole-v1', 'Acrobot-v1', 'MountainCar-v0', 'LunarLander-v3'),
+          episodes=100,
+          **control,
+      ),
+      'dm_control': mixture_entry(
+          0.2,
+          tasks=('cartpole-swingup', 'pendulum-swingup', 'reacher-easy', 'point_mass-easy'),
+          episodes=60,
+          **control,
+      ),
+      'metaworld': mixture_entry(
+          0.25,
+          tasks=('reach-v3', 'push-v3', 'drawer-open-v3', 'button-press-topdown-v3'),
+          episodes=100,
+          **control,
+      ),
+      'babyai': mixture_entry(
+          0.15,
+          tasks=('OpenRedDoor-v0', 'GoToRedBallNoDists-v0', 'GoToLocalS5N2-v0'),
+          episodes=300,
+          **(control | dict(noise=0.3)),
+      ),
+      'easy_vqa': mixture_entry(0.08),
+      'digits': mixture_entry(0.04),
+      'python_docs': mixture_entry(0.08),
+  }
+
+
+def shrink(config) -> None:
+  """Few episodes, few steps, a model of 60,000 parameters."""
+  for name in ('classic_control', 'dm_control', 'metaworld', 'babyai'):
+    config.data.mixture[name].episodes = 4
+  config.data.mixture.easy_vqa.episodes = 200
+  config.model.update(layers=2, width=64, heads=2, feed_forward=256)
+  config.training.update(steps=40, log_every=10, checkpoint_every=20)
+  config.training.schedule.warmup_steps = 10
+  config.evaluation.update(episodes=1, examples=20, text_tokens=2000)

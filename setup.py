@@ -1,0 +1,66 @@
+"""gato_jax: an open Gato in JAX and Flax."""
+
+import pathlib
+
+import setuptools
+
+CORE = [
+    'absl-py>=2.1',
+    'array_record>=0.8.1',
+    'chex>=0.1.89',
+    'etils>=1.9',
+    'flax>=0.12',
+    'grain>=0.2.13',  # grain.experimental.ElasticIterator
+    'imageio>=2.34',
+    'importlib_resources>=6.0',  # tensorflow-datasets uses it without declaring it
+    'jax>=0.10',
+    'matplotlib>=3.8',
+    'ml-collections>=1.0',
+    'numpy>=2.0',
+    'optax>=0.2.5',
+    'orbax-checkpoint>=0.12',  # the v1 API
+    'pillow>=10.0',
+    'rich>=13.0',
+    'sentencepiece>=0.2.0',
+    'tensorboardX>=2.6.2',
+    'tensorflow-datasets>=4.9.8',  # with ArrayRecord it needs no TensorFlow
+]
+
+EXTRAS = {
+    # Simulators, experts and the picture datasets that come as packages.
+    'envs': [
+        'dm_control==1.0.28',  # the last release on mujoco 3.3; later ones pull mujoco 4
+        'easy-vqa>=1.0',
+        'gymnasium[box2d,classic-control]>=1.2',
+        'metaworld==3.1.1',  # needs exactly mujoco 3.3.0, without pinning it in a way that pip keeps
+        'minigrid>=3.0',
+        'mujoco==3.3.0',
+        'packaging>=23.0',  # metaworld imports it without declaring it
+        'scikit-learn>=1.4',
+    ],
+    'cuda': ['jax[cuda12]>=0.10'],
+    'tpu': ['jax[tpu]>=0.10'],
+    'dev': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
+}
+
+setuptools.setup(
+    name='gato_jax',
+    version='0.1.0',
+    description='Train a generalist agent: Gato, in the open, in JAX and Flax.',
+    long_description=pathlib.Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=setuptools.find_packages(include=['gato_jax*', 'data_pipelines*', 'experiments*']),
+    package_data={'data_pipelines.environments': ['*.json']},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={'console_scripts': ['gato-jax = gato_jax.cli:main']},
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)
