@@ -18,7 +18,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   del workdir
   from data_pipelines.datasets.prepare import prepare as build
 
-  build(config.data, seed=config.seed, workers=config.data.workers)
+  build(config.data, workers=config.data.workers)
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:

@@ -29,6 +29,7 @@ def data_config() -> ml_collections.ConfigDict:
   """What is trained on, and how it becomes rows."""
   config = ml_collections.ConfigDict()
   config.dir = 'data'  # datasets, their indexes and tokenizers
+  config.seed = 0  # of the demonstrations; another one than the training's, which may be many on the same data
   config.mixture = ml_collections.ConfigDict()  # dataset -> mixture_entry(...)
   config.sequence_length = 1024  # L
   config.patches_per_row = 256  # P: picture patches a row has room for
@@ -88,7 +89,7 @@ def model_config() -> ml_collections.ConfigDict:
       'value_features': 0,  # Fourier features of a bin's value, added to its embedding; 0: the paper's plain table
       'stochastic_depth': 0.1,
       'remat': 'none',  # none, full, dots
-      'attention': 'auto',
+      'attention': 'auto',  # or reference, chunked, dot_product; see gato_jax.model.attention
       'dtype': 'auto',  # of activations: bfloat16 where the hardware has it, else float32
       'vocabulary_multiple': 128,  # the embedding table's rows are rounded up to a multiple of this
   })
@@ -138,7 +139,8 @@ def evaluation_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict({
       'episodes': 50,
       'seed': 1_000_000,  # first evaluation seed; demonstrations are made from seeds below it
-      'workers': 2,
+      'environments': 10,  # of a task, played at once
+      'workers': 2,  # processes that play, on one CPU core each; 0: play in this process, on its accelerator
       'examples': 500,  # held-out captions and questions asked
       'text_tokens': 50_000,  # held-out text scored
   })

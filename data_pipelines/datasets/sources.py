@@ -1,0 +1,251 @@
+"""Random access to the datasets on disk. An episode's record is parsed in one pass and its pictures stay encoded.
+
+TFDS itself decodes the steps of an episode one after the other; here each feature becomes one array.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+import itertools
+import json
+import os
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+
+from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
+from data_pipelines.datasets.episodes import (
+    CaptionedImage,
+    ControlEpisode,
+    Episode,
+    ImageQuestion,
+    SourceKind,
+    TextDocument,
+)
+from data_pipelines.datasets.pictures import LazyImages, decode_png
+from data_pipelines.datasets.text_folder.files import fingerprint
+from data_pipelines.environments.registry import task_spec
+from data_pipelines.environments.specs import ArraySpec, TaskSpec
+from data_pipelines.errors import InputError
+
+Features = Mapping[str, tf_feature_pb2.Feature]  # of one record: `steps/action` -> its values, all steps in one list
+_METADATA_FILE = 'metadata.json'
+_SCALAR = ArraySpec('continuous')
+
+
+class RecordSource:
+  """What the sources share: the records of one split. See `EpisodeSource`; safe in threads and to pickle.
+
+  Attributes:
+    metadata: what the builder left to be known without reading a record.
+  """
+
+  kind: SourceKind
+  task: TaskSpec | None = None
+
+  def __init__(self, name: str, directory: str, split: str):
+    self.name = name
+    self.directory = directory
+    self.split = split
+    with open(os.path.join(directory, _METADATA_FILE)) as file:
+      self.metadata = json.load(file)
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    self._records = tfds.builder_from_directory(directory).as_data_source(split, deserialize_method=raw)
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> Episode:
+    if not 0 <= index < len(self):
+      raise IndexError(f'{self.name} has {len(self)} episodes, none at {index}')
+    return self._episode(int(index))
+
+  def texts(self) -> Iterator[str]:
+    """All text of the split, to learn subwords from. Reads the records, decodes no picture."""
+    for record in range(len(self._records)):
+      yield from self._texts(self._features(record))
+
+  def _features(self, record: int) -> Features:
+    return tf_example_pb2.Example.FromString(self._records[record]).features.feature
+
+  def _episode(self, index: int) -> Episode:
+    raise NotImplementedError
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeTable:
+  """What is known of N episodes without reading them.
+
+  Attributes:
+    length: int32 [N], timesteps.
+    episode_return: float32 [N].
+    success: bool [N].
+    noisy: bool [N], whether noise was injected.
+    seed: int64 [N], of the environment.
+  """
+
+  length: np.ndarray
+  episode_return: np.ndarray
+  success: np.ndarray
+  noisy: np.ndarray
+  seed: np.ndarray
+
+
+class ControlSource(RecordSource):
+  """Episodes of one task.
+
+  Attributes:
+    table: all episodes at a glance.
+  """
+
+  kind: SourceKind = 'control'
+
+  def __init__(self, name: str, directory: str, split: str):
+    super().__init__(name, directory, split)
+    self.task = TaskSpec.from_json(self.metadata['task'])
+    columns = self.metadata['episodes']
+    self.table = EpisodeTable(
+        length=np.array(columns['length'], np.int32),
+        episode_return=np.array(columns['return'], np.float32),
+        success=np.array(columns['success'], bool),
+        noisy=np.array([agent == NOISY_AGENT for agent in columns['agent']]),
+        seed=np.array(columns['seed'], np.int64),
+    )
+
+  def demonstrations(self) -> np.ndarray:
+    """Indexes of the episodes fit for a prompt at play: free of noise and successful.
+
+    A task that is scored by return knows no success: there, the better half of the episodes free of noise.
+    """
+    clean = ~self.table.noisy
+    if self.task.score == 'success':
+      return np.flatnonzero(clean & self.table.success)
+    median = np.median(self.table.episode_return[clean])
+    return np.flatnonzero(clean & (self.table.episode_return >= median))
+
+  def _episode(self, index: int) -> ControlEpisode:
+    features = self._features(index)
+    T = int(self.table.length[index])
+    return ControlEpisode(
+        observation={
+            key: _array(features[f'steps/observation/{key}'], spec, T) for key, spec in self.task.observation.items()
+        },
+        action=_array(features['steps/action'], self.task.action, T),
+        expert_action=_array(features['steps/expert_action'], self.task.action, T),
+        reward=_array(features['steps/reward'], _SCALAR, T),
+        episode_return=float(self.table.episode_return[index]),
+        success=bool(self.table.success[index]),
+    )
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    for key, spec in self.task.observation.items():
+      if spec.kind == 'text':
+        yield from dict.fromkeys(_strings(features[f'steps/observation/{key}']))
+
+
+class TextSource(RecordSource):
+  """Documents."""
+
+  kind: SourceKind = 'text'
+
+  def _episode(self, index: int) -> TextDocument:
+    return TextDocument(_strings(self._features(index)['text'])[0])
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return _strings(features['text'])
+
+
+class CaptionSource(RecordSource):
+  """Pictures with a caption."""
+
+  kind: SourceKind = 'caption'
+
+  def _episode(self, index: int) -> CaptionedImage:
+    features = self._features(index)
+    return CaptionedImage(decode_png(features['image'].bytes_list.value[0]), _strings(features['caption'])[0])
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return _strings(features['caption'])
+
+
+class QuestionSource(RecordSource):
+  """Questions about pictures: an episode is one question, a record is a picture with all of its questions."""
+
+  kind: SourceKind = 'vqa'
+
+  def __init__(self, name: str, directory: str, split: str):
+    super().__init__(name, directory, split)
+    self._ends = np.cumsum(self.metadata['questions'][split])
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def _episode(self, index: int) -> ImageQuestion:
+    record = int(np.searchsorted(self._ends, index, side='right'))
+    features = self._features(record)
+    place = index - int(self._ends[record])  # counted from the picture's last question, so negative
+    return ImageQuestion(
+        decode_png(features['image'].bytes_list.value[0]),
+        question=_strings(features['questions/question'])[place],
+        answer=_strings(features['questions/answer'])[place],
+    )
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    yield from _strings(features['questions/question'])
+    yield from _strings(features['questions/answer'])
+
+
+_SOURCES: Mapping[SourceKind, type[RecordSource]] = {
+    source.kind: source for source in (ControlSource, TextSource, CaptionSource, QuestionSource)
+}
+
+
+def open_source(request: Request, data_dir: str, split: str) -> RecordSource:
+  """Opens one split of a dataset.
+
+  Raises:
+    InputError: it is missing, half-written or made for another version of the task.
+  """
+  if problem := defect(request, data_dir):
+    raise InputError(f'dataset {request.name}: {problem}; run `gato-jax prepare --config=...` with this config')
+  return _SOURCES[request.type.kind](request.name, request.directory(data_dir), split)
+
+
+def defect(request: Request, data_dir: str) -> str | None:
+  """Why a dataset cannot be read as it lies there, or None."""
+  directory = request.directory(data_dir)
+  if not os.path.isdir(directory):
+    return f'{directory} is missing'
+  try:
+    splits = tfds.builder_from_directory(directory).info.splits
+    for path in itertools.chain.from_iterable(split.filepaths for split in splits.values()):
+      ArrayRecordReader(os.fspath(path)).close()  # the index is at the end of the file: without it, this raises
+    with open(os.path.join(directory, _METADATA_FILE)) as file:
+      metadata = json.load(file)
+  except Exception as error:  # TFDS, protocol buffers and ArrayRecord each have their own for a damaged file
+    return f'{directory} is half-written ({error})'
+  if request.task and metadata['task'] != json.loads(json.dumps(task_spec(request.name).to_json())):
+    return f'{directory} was made when the task had other observations or actions'
+  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
+    return f'the files of {request.path} have changed since {directory} was made'
+  return None
+
+
+def _array(feature: tf_feature_pb2.Feature, spec: ArraySpec, T: int) -> Any:
+  """The first T steps of a feature whose steps lie one after the other."""
+  if spec.kind == 'image':
+    return LazyImages(list(feature.bytes_list.value[:T]), spec.shape)
+  if spec.kind == 'text':
+    return _strings(feature)[:T]
+  values = feature.float_list.value if spec.kind == 'continuous' else feature.int64_list.value
+  array = np.array(values, np.float32 if spec.kind == 'continuous' else np.int32)
+  return array.reshape(-1, *spec.shape)[:T]
+
+
+def _strings(feature: tf_feature_pb2.Feature) -> list[str]:
+  return [value.decode() for value in feature.bytes_list.value]

@@ -1,0 +1,113 @@
+"""Four Meta-World v3 tasks with goals that vary, and the scripted policies that come with them.
+
+What differs from the simulator's own face:
+  Episodes: `reset(seed)` alone determines the episode, goal included. Meta-World draws the goal from a generator of
+    its own and ignores the seed given to `reset`.
+  Ending: an episode ends at its first success, since success is its score; demonstrations go on for 20 steps more.
+  Coordinates: the simulator's vector of 39 numbers holds the frame before as well, which a sequence has anyway, and
+    slots for a second object, which these tasks lack. The remaining 14 are kept, with the object and the goal placed
+    relative to the hand: the same information, in numbers that are near 0 where precision matters.
+"""
+
+from collections.abc import Mapping
+import warnings
+
+import numpy as np
+
+from data_pipelines.environments.mujoco_rendering import Camera, choose_backend
+from data_pipelines.environments.simulation import SimulatedEnvironment, Transition, import_simulator
+from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
+
+DOMAIN = 'metaworld'
+TASKS = ('reach-v3', 'push-v3', 'drawer-open-v3', 'button-press-topdown-v3')
+OBSERVATION: Mapping[str, ArraySpec] = {
+    'goal': ArraySpec('continuous', (3,)),  # relative to the hand, metres
+    'gripper': ArraySpec('continuous', (1,)),  # 0 closed, 1 open
+    'hand': ArraySpec('continuous', (3,)),  # metres
+    'object': ArraySpec('continuous', (3,)),  # relative to the hand, metres
+    'object_quaternion': ArraySpec('continuous', (4,)),
+}
+SPECS: Mapping[str, TaskSpec] = {
+    task: TaskSpec(f'{DOMAIN}/{task}', DOMAIN, OBSERVATION, ArraySpec('continuous', (4,)), 500, 'success')
+    for task in TASKS
+}
+
+
+class MetaWorldEnvironment(SimulatedEnvironment):
+  """A Meta-World task. The action is the hand's velocity and the gripper's effort.
+
+  Attributes:
+    raw_observation: the simulator's own vector, float64 [39], which the scripted policies read.
+  """
+
+  demonstration_tail = 20
+
+  def __init__(self, spec: TaskSpec):
+    super().__init__(spec)
+    choose_backend()
+    self._mujoco = import_simulator('mujoco')
+    environments = import_simulator('metaworld.env_dict').ALL_V3_ENVIRONMENTS
+    self._simulator = environments[spec.name.split('/')[1]]()
+    self._simulator._set_task_called = True
+    self._simulator._partially_observable = False  # shows the goal
+    self._simulator.__dict__.pop('sawyer_observation_space', None)  # the cached bounds still hide it
+    self._simulator._freeze_rand_vec = False  # a new goal every episode
+    self._simulator.seeded_rand_vec = True  # from the simulator's generator, which `_reset` seeds
+    # Resets move furniture and goals within the model; each must start from the same one.
+    self._body_positions = self._simulator.model.body_pos.copy()
+    self._site_positions = self._simulator.model.site_pos.copy()
+    self._camera = Camera(self._simulator.model, self._simulator.data, 'corner2')
+    self.raw_observation = np.zeros(39)
+
+  def _reset(self, seed: int) -> Observation:
+    simulator = self._simulator
+    simulator.seed(seed)
+    simulator.curr_path_length = 0
+    simulator.model.body_pos[:] = self._body_positions
+    simulator.model.site_pos[:] = self._site_positions
+    self._mujoco.mj_resetData(simulator.model, simulator.data)
+    self.raw_observation = simulator.reset_model()
+    return self._observation()
+
+  def _step(self, action: np.ndarray) -> Transition:
+    self.raw_observation, reward, _, _, info = self._simulator.step(action)
+    return Transition(self._observation(), float(reward), False, bool(info['success']))
+
+  def _observation(self) -> Observation:
+    raw = self.raw_observation.astype(np.float32)
+    hand = raw[:3]
+    return {'goal': raw[36:] - hand, 'gripper': raw[3:4], 'hand': hand, 'object': raw[4:7] - hand,
+            'object_quaternion': raw[7:11]}
+
+  def render(self) -> np.ndarray | None:
+    picture = self._camera.picture()
+    return None if picture is None else picture[::-1]  # this camera hangs upside down
+
+  def close(self) -> None:
+    self._camera.close()
+    self._simulator.close()
+
+
+class ScriptedExpert:
+  """Meta-World's own policy for the task: a function of the current observation."""
+
+  def __init__(self, environment: MetaWorldEnvironment):
+    self._environment = environment
+    self._policy = import_simulator('metaworld.policies').ENV_POLICY_MAP[environment.spec.name.split('/')[1]]()
+    # The policies ask for more than the actuators give, and say so at every step.
+    warnings.filterwarnings('ignore', message=r'Constant\(s\) may be too high')
+
+  def reset(self) -> None:
+    """Nothing is remembered."""
+
+  def act(self, observation: Observation) -> np.ndarray:
+    del observation  # the policy reads the simulator's own layout of the same numbers
+    return np.clip(self._policy.get_action(self._environment.raw_observation), -1, 1).astype(np.float32)
+
+
+def make(spec: TaskSpec) -> MetaWorldEnvironment:
+  return MetaWorldEnvironment(spec)
+
+
+def make_expert(environment: MetaWorldEnvironment) -> ScriptedExpert:
+  return ScriptedExpert(environment)

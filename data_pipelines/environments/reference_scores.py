@@ -1,0 +1,106 @@
+"""Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
+
+They are measured, and lie beside this module. To measure them again:
+
+  python -m data_pipelines.environments.reference_scores [--tasks NAME ...] [--episodes N] [--workers N]
+"""
+
+import argparse
+from collections.abc import Sequence
+import concurrent.futures
+import functools
+import importlib.resources
+import json
+import multiprocessing
+from pathlib import Path
+from typing import NamedTuple
+import zlib
+
+import numpy as np
+
+from data_pipelines.environments.collection import collect_episode
+from data_pipelines.environments.noise import random_action
+from data_pipelines.environments.registry import make, make_expert, task_names, task_spec
+from data_pipelines.environments.simulation import SimulatedEnvironment
+from data_pipelines.environments.specs import TaskSpec
+from data_pipelines.errors import InputError
+
+FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
+FILE_NAME = 'reference_scores.json'
+
+
+class ReferenceScores(NamedTuple):
+  """Mean scores, returns or success rates as the task's spec says, over so many episodes each."""
+
+  random: float
+  expert: float
+  episodes: int
+
+
+def reference_scores(name: str) -> ReferenceScores:
+  """A task's stored scores; raises InputError where the task is unknown or was never measured."""
+  task_spec(name)
+  stored = _stored()
+  if name not in stored:
+    raise InputError(f'{name} has no reference scores; measure them: '
+                     f'python -m data_pipelines.environments.reference_scores --tasks {name}')
+  return stored[name]
+
+
+@functools.cache
+def _stored() -> dict[str, ReferenceScores]:
+  text = importlib.resources.files(__package__).joinpath(FILE_NAME).read_text()
+  return {name: ReferenceScores(**fields) for name, fields in json.loads(text).items()}
+
+
+def measure(name: str, episodes: int) -> ReferenceScores:
+  """Plays `episodes` episodes with uniformly random actions and as many with the expert, on the same seeds."""
+  environment = make(name)
+  expert = make_expert(environment)
+  seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+  random_scores = [_random_score(environment, seed) for seed in seeds]
+  demonstrations = [collect_episode(environment, expert, seed, noise=False) for seed in seeds]
+  expert_scores = [_score(environment.spec, episode.episode_return, episode.success) for episode in demonstrations]
+  environment.close()
+  return ReferenceScores(round(float(np.mean(random_scores)), 4), round(float(np.mean(expert_scores)), 4), episodes)
+
+
+def _random_score(environment: SimulatedEnvironment, seed: int) -> float:
+  rng = np.random.default_rng([seed, zlib.crc32(environment.spec.name.encode())])
+  environment.reset(seed)
+  episode_return = 0.0
+  while True:
+    result = environment.step(random_action(environment.spec.action, rng))
+    episode_return += result.reward
+    if result.terminated or result.truncated:
+      return _score(environment.spec, episode_return, result.success)
+
+
+def _score(spec: TaskSpec, episode_return: float, success: bool) -> float:
+  return float(success) if spec.score == 'success' else episode_return
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(prog='python -m data_pipelines.environments.reference_scores')
+  parser.add_argument('--tasks', nargs='+', default=task_names(), metavar='NAME', help='all tasks by default')
+  parser.add_argument('--episodes', type=int, default=50)
+  parser.add_argument('--workers', type=int, default=2)
+  options = parser.parse_args(arguments)
+  for name in options.tasks:
+    task_spec(name)
+  scores = dict(_stored())
+  # A forked worker would share the simulators' OpenGL and signal state.
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+    measured = {pool.submit(measure, name, options.episodes): name for name in options.tasks}
+    for count, future in enumerate(concurrent.futures.as_completed(measured), start=1):
+      name = measured[future]
+      scores[name] = future.result()
+      print(f'[{count}/{len(measured)}] {name}: random {scores[name].random:.4g}, expert {scores[name].expert:.4g}',
+            flush=True)
+  ordered = {name: scores[name]._asdict() for name in task_names() if name in scores}
+  Path(__file__).with_name(FILE_NAME).write_text(json.dumps(ordered, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  main()

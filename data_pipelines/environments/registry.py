@@ -1,0 +1,47 @@
+"""Every control task by name. Simulators are imported only when an environment is made."""
+
+from collections.abc import Mapping
+import difflib
+import itertools
+from types import ModuleType
+
+from data_pipelines.environments import babyai, classic_control, dm_control_suite, metaworld
+from data_pipelines.environments.specs import Environment, Expert, TaskSpec
+from data_pipelines.errors import InputError
+
+SUITES: Mapping[str, ModuleType] = {
+    suite.DOMAIN: suite for suite in (classic_control, dm_control_suite, metaworld, babyai)
+}
+SPECS: Mapping[str, TaskSpec] = {
+    spec.name: spec for spec in itertools.chain.from_iterable(suite.SPECS.values() for suite in SUITES.values())
+}
+
+
+def task_names(domain: str | None = None) -> tuple[str, ...]:
+  """The names of all tasks, or of one domain's; raises InputError where the domain is unknown."""
+  if domain is not None and domain not in SUITES:
+    raise InputError(f'unknown domain {domain!r}{_nearest(domain, SUITES)}; there are {", ".join(SUITES)}')
+  return tuple(name for name, spec in SPECS.items() if domain in (None, spec.domain))
+
+
+def task_spec(name: str) -> TaskSpec:
+  """A task's spec, known without its simulator; raises InputError naming the nearest task where there is none."""
+  if name not in SPECS:
+    raise InputError(f'unknown task {name!r}{_nearest(name, SPECS)}')
+  return SPECS[name]
+
+
+def make(name: str) -> Environment:
+  """Builds a task's simulator; raises InputError where the task is unknown or its simulator is not installed."""
+  spec = task_spec(name)
+  return SUITES[spec.domain].make(spec)
+
+
+def make_expert(environment: Environment) -> Expert:
+  """The expert for an environment that `make` built; it acts in that object only."""
+  return SUITES[environment.spec.domain].make_expert(environment)
+
+
+def _nearest(name: str, names) -> str:
+  nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+  return f'; did you mean {nearest[0]!r}?' if nearest else ''

@@ -1,0 +1,133 @@
+"""Rows of the packing plan as batches, for one host of many."""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipelines.datasets.episodes import EpisodeSource
+from data_pipelines.errors import InputError
+from data_pipelines.sequences.index import open_index
+from data_pipelines.sequences.plan import PackingPlan
+from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
+from data_pipelines.sequences.tokenizer import SequenceTokenizer
+
+_ROWS = 2**40  # as good as endless; the plan has a row for every number
+_BATCHES_AHEAD = 2  # for each reading thread
+_STATE_KEY = 'global_next_index'  # of Grain's ElasticIterator: rows drawn by all shards
+
+
+class _Rows:
+  """Grain's view of the plan.
+
+  ElasticIterator gives shard k of n every n-th element from the k-th on. Elements are numbered so that these are k's
+  contiguous rows of the global batch, and the global batch is the same for every n.
+  """
+
+  def __init__(self, plan: PackingPlan, cache: EpisodeCache, data_config: Any, padding_id: int, batch_size: int,
+               shard_count: int):
+    self._plan = plan
+    self._cache = cache
+    self._size = data_config.sequence_length, data_config.patches_per_row, padding_id
+    self._batch_size = batch_size
+    self._shard_count = shard_count
+
+  def __len__(self) -> int:
+    return _ROWS
+
+  def __getitem__(self, element: int) -> PackedBatch:
+    batch, place = divmod(element, self._batch_size)
+    turn, shard = divmod(place, self._shard_count)
+    row = batch * self._batch_size + shard * (self._batch_size // self._shard_count) + turn
+    return lay_out(self._plan.row(row), self._cache, *self._size)
+
+
+class Loader(Iterator[PackedBatch]):
+  """Endless batches; see `make_loader`."""
+
+  def __init__(self, rows: _Rows, source_names: Sequence[str], shares: np.ndarray, batch_size: int, shard_index: int,
+               shard_count: int, read_threads: int):
+    self.source_names = tuple(source_names)
+    self._wanted_shares = shares
+    self._batch_size = batch_size
+    self._batches = iter(grain.experimental.ElasticIterator(
+        grain.MapDataset.source(rows), batch_size,
+        grain.sharding.ShardOptions(shard_index=shard_index, shard_count=shard_count),
+        read_options=grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=_BATCHES_AHEAD * read_threads)))
+    self._positions = np.zeros(len(source_names), np.int64)
+    self._capacity = self._patches = self._slots = self._segments = self._rows = 0
+
+  def __next__(self) -> PackedBatch:
+    batch = next(self._batches)
+    self._count(batch)
+    return batch
+
+  def get_state(self) -> int:
+    """Batches drawn so far, the same on every shard."""
+    return self._batches.get_state()[_STATE_KEY] // self._batch_size
+
+  def set_state(self, batches: int) -> None:
+    """Goes on after so many batches, whatever number of shards drew them."""
+    self._batches.set_state({_STATE_KEY: batches * self._batch_size})
+
+  def close(self) -> None:
+    """Stops the reading threads."""
+    self._batches.close()
+
+  def report(self) -> dict[str, Any]:
+    """What this shard's batches so far were filled with.
+
+    Returns:
+      position_fill and patch_fill, in [0, 1]; segments_per_row; and by dataset the share of the filled positions:
+      `shares` as achieved, `wanted_shares` as the mixture has them.
+    """
+    filled = int(self._positions.sum())
+    shares = self._positions / max(filled, 1)
+    return {
+        'position_fill': filled / max(self._capacity, 1),
+        'patch_fill': self._patches / max(self._slots, 1),
+        'segments_per_row': self._segments / max(self._rows, 1),
+        'shares': dict(zip(self.source_names, shares.tolist(), strict=True)),
+        'wanted_shares': dict(zip(self.source_names, self._wanted_shares.tolist(), strict=True)),
+    }
+
+  def _count(self, batch: PackedBatch) -> None:
+    filled = batch.segment_ids > 0
+    self._positions += np.bincount(batch.sources[filled], minlength=len(self.source_names))
+    self._capacity += filled.size
+    self._patches += int((batch.patch_positions < batch.tokens.shape[1]).sum())
+    self._slots += batch.patch_positions.size
+    self._segments += int(batch.segment_ids.max(axis=1).sum())
+    self._rows += len(filled)
+
+
+def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, *, seed: int,
+                batch_size: int, shard_index: int = 0, shard_count: int = 1) -> Loader:
+  """Batches of the mixture.
+
+  Batch i of all shards together is rows [i B, (i + 1) B) of the packing plan, whatever the number of shards; shard k of
+  n gives rows k B / n to (k + 1) B / n of it.
+
+  Args:
+    data_config: the config's `data` section.
+    sources: the datasets of the mixture.
+    tokenizer: for all of them.
+    seed: of the packing plan.
+    batch_size: B, rows over all shards.
+    shard_index: k.
+    shard_count: n.
+
+  Raises:
+    InputError: B cannot be divided by n, or what `PackingPlan` and `open_index` find wrong.
+  """
+  if batch_size % shard_count:
+    raise InputError(f'training.batch_size={batch_size} cannot be divided among {shard_count} hosts')
+  with concurrent.futures.ThreadPoolExecutor(max(data_config.read_threads, 1)) as pool:
+    indexes = list(pool.map(lambda source: open_index(source, tokenizer), sources))
+  plan = PackingPlan(data_config, sources, indexes, seed)
+  cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
+  rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, shard_count)
+  return Loader(rows, [source.name for source in sources], plan.shares, batch_size, shard_index, shard_count,
+                data_config.read_threads)

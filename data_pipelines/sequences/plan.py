@@ -1,0 +1,165 @@
+"""The packing plan: which parts of which episodes make up row i, for any i (design.md)."""
+
+import collections
+from collections.abc import Sequence
+import enum
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.datasets.episodes import EpisodeSource
+from data_pipelines.errors import InputError
+from data_pipelines.sequences.index import EpisodeIndex
+from data_pipelines.sequences.packing import BlockPacker
+from data_pipelines.sequences.windows import DocumentDrawer, Prompts, Segment, WindowDrawer
+
+_KEPT_BLOCKS = 4  # planned blocks kept: readers are close together
+
+
+class Role(enum.IntEnum):
+  WINDOW = 0
+  PROMPT = 1
+
+
+# A stretch of whole timesteps of one episode in a row. A prompt and its window are two pieces of one segment.
+PIECE = np.dtype([('source', np.int16), ('episode', np.int32), ('start', np.int32), ('stop', np.int32),
+                  ('segment', np.int32), ('role', np.uint8), ('hide_actions', np.bool_)])
+
+
+class PackingPlan:
+  """Random access to rows: `row(i)` depends on the config, the datasets' lengths, the seed and i, and on nothing else.
+
+  A block of `block_rows` rows is drawn at a time. Datasets other than text are drawn to their share of its positions;
+  text fills all that is left, which is its share, in stretches as long as the rows have room for.
+
+  Args:
+    data_config: the config's `data` section.
+    sources: the datasets; `sources` in a batch counts through them.
+    indexes: their lengths.
+    seed: of everything drawn.
+
+  Raises:
+    InputError: mixture and datasets do not match, or a timestep is larger than a row.
+  """
+
+  def __init__(self, data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequence[EpisodeIndex], seed: int):
+    self._config = data_config
+    self._seed = seed
+    self.shares = mixture_shares(data_config.mixture, sources)
+    for source, index in zip(sources, indexes, strict=True):
+      _check_fits(data_config, source, index)
+    self._drawers = [self._drawer(i, *pair) for i, pair in enumerate(zip(sources, indexes, strict=True))]
+    _warn_of_scarce_slots(data_config, indexes, self.shares)
+    text = [i for i, drawer in enumerate(self._drawers) if isinstance(drawer, DocumentDrawer) and self.shares[i] > 0]
+    self._text = [self._drawers[i] for i in text]
+    # Shares are of positions, draws are of pieces.
+    chances = self.shares[text] / [drawer.mean_tokens for drawer in self._text]
+    self._text_chances = chances / chances.sum()
+    self._blocks: collections.OrderedDict[int, list[np.ndarray]] = collections.OrderedDict()
+    self._lock = threading.Lock()
+
+  def row(self, i: int) -> np.ndarray:
+    """`PIECE` [pieces] of row i, in the order in which they lie in it."""
+    block, place = divmod(i, self._config.block_rows)
+    with self._lock:
+      if block not in self._blocks:
+        self._blocks[block] = self._plan_block(block)
+        if len(self._blocks) > _KEPT_BLOCKS:
+          self._blocks.popitem(last=False)
+      self._blocks.move_to_end(block)
+      return self._blocks[block][place]
+
+  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> WindowDrawer | DocumentDrawer:
+    config = self._config
+    if source.kind == 'text':
+      return DocumentDrawer(number, index, config.sequence_length)
+    if source.kind != 'control':
+      return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
+    entry, prompt = config.mixture[dataset_of(source)], config.prompt
+    prompts = Prompts(prompt.share, prompt.from_end, int(prompt.max_share_of_row * config.sequence_length),
+                      int(prompt.max_share_of_row * config.patches_per_row))
+    return WindowDrawer(number, index, config.sequence_length, config.patches_per_row, entry.window_timesteps, prompts,
+                        entry.hide_actions)
+
+  def _plan_block(self, block: int) -> list[np.ndarray]:
+    rng = np.random.default_rng([self._seed, block])
+    rows, row_tokens = self._config.block_rows, self._config.sequence_length
+    packer = BlockPacker(rows, row_tokens, self._config.patches_per_row, rng)
+    capacity = rows * row_tokens
+    drawn = [segment for drawer, share in zip(self._drawers, self.shares, strict=True)
+             if isinstance(drawer, WindowDrawer) for segment in drawer.draw(rng, share * capacity)]
+    packer.place(_within(capacity, drawn, rng), self._drawers)
+    if self._text:
+      packer.fill_with_text(self._text, self._text_chances)
+    else:
+      packer.fill_with_windows(self._drawers, self.shares)
+    return [_pieces(packer.rows[i]) for i in rng.permutation(rows)]
+
+
+def dataset_of(source: EpisodeSource) -> str:
+  """The mixture's name for a dataset: `dm_control` for the source `dm_control/cartpole-swingup`."""
+  return source.name.partition('/')[0]
+
+
+def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray:
+  """Share of positions of each source, float64, summing to 1; tasks of one dataset share its weight equally."""
+  tasks = collections.Counter(dataset_of(source) for source in sources)
+  missing = sorted(set(mixture) - set(tasks)), sorted(set(tasks) - set(mixture))
+  if any(missing):
+    raise InputError(f'data.mixture: {missing[0]} have no dataset and {missing[1]} no weight; run `gato-jax prepare`')
+  shares = np.array([mixture[dataset_of(source)].weight / tasks[dataset_of(source)] for source in sources], float)
+  if not len(shares) or shares.min() < 0 or shares.sum() <= 0:
+    raise InputError('data.mixture: weights must be at least 0, and one above it')
+  return shares / shares.sum()
+
+
+def _check_fits(config: Any, source: EpisodeSource, index: EpisodeIndex) -> None:
+  if not index.timesteps:
+    raise InputError(f'{source.name}: the dataset is empty; run `gato-jax prepare`, or take it out of data.mixture')
+  patches = int(index.step_patches.argmax())
+  _require_room(config.patches_per_row, 'patches_per_row', 'patches', source, patches, index.step_patches[patches])
+  if source.kind != 'text':
+    step = int(index.step_tokens.argmax())
+    episode = int(np.searchsorted(index.step_starts, step, 'right')) - 1
+    _require_room(config.sequence_length, 'sequence_length', 'positions', source, episode, index.step_tokens[step])
+
+
+def _require_room(room: int, key: str, unit: str, source: EpisodeSource, episode: int, needed: int) -> None:
+  if needed > room:
+    raise InputError(f'{source.name}, episode {episode}: one timestep needs {needed} {unit}, a row has {room}; set '
+                     f'data.{key} to {needed} at least')
+
+
+def _warn_of_scarce_slots(config: Any, indexes: Sequence[EpisodeIndex], shares: np.ndarray) -> None:
+  """Says so where the mixture holds more pictures than rows have slots for, and so cannot be met."""
+  wanted = config.sequence_length * sum(
+      share * float(index.step_patches @ index.lengths) / float(index.step_tokens.sum())
+      for share, index in zip(shares, indexes, strict=True) if len(index.step_tokens))
+  if wanted > config.patches_per_row:
+    logging.warning('the mixture wants %.0f picture patches a row but data.patches_per_row is %d; datasets with '
+                    'pictures will fall short of their weight', wanted, config.patches_per_row)
+
+
+def _within(capacity: int, segments: list[Segment], rng: np.random.Generator) -> list[Segment]:
+  """Leaves out segments, whichever, as long as there are more than the block can hold."""
+  if sum(segment.tokens for segment in segments) <= capacity:
+    return segments
+  kept, room = [], capacity
+  for i in rng.permutation(len(segments)):
+    if segments[i].tokens <= room:
+      kept.append(segments[i])
+      room -= segments[i].tokens
+  return kept
+
+
+def _pieces(segments: Sequence[Segment]) -> np.ndarray:
+  pieces = []
+  for number, segment in enumerate(segments, start=1):
+    if segment.prompt_stop > segment.prompt_start:
+      pieces.append((segment.source, segment.prompt_episode, segment.prompt_start, segment.prompt_stop, number,
+                     Role.PROMPT, False))
+    pieces.append((segment.source, segment.episode, segment.start, segment.stop, number, Role.WINDOW,
+                   segment.hide_actions))
+  return np.array(pieces, PIECE)

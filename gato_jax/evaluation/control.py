@@ -1,0 +1,68 @@
+"""Plays one task of the mixture with trained weights."""
+
+import dataclasses
+import functools
+import pathlib
+
+import ml_collections
+
+from data_pipelines.datasets.catalogue import requests
+from data_pipelines.datasets.sources import open_source
+from data_pipelines.environments.registry import make, task_spec
+from data_pipelines.environments.specs import TaskSpec
+from gato_jax.acting.policy import Policy
+from gato_jax.acting.prompts import demonstrations
+from gato_jax.evaluation.rollouts import Rollouts, play
+from gato_jax.evaluation.videos import frame_interval, write_gif
+from gato_jax.training.restore import Trained, load_trained
+
+load = functools.lru_cache(maxsize=1)(load_trained)  # a process plays many tasks with the same weights
+
+
+def play_task(
+    workdir: str, step: int, config: ml_collections.ConfigDict, name: str, video: pathlib.Path | None
+) -> Rollouts:
+  """Plays `evaluation.episodes` episodes of a task, on seeds from `evaluation.seed` on.
+
+  Args:
+    workdir: of the training run.
+    step: which of its checkpoints.
+    config: sections data, acting and evaluation are read.
+    name: the task.
+    video: where to write a GIF of the first episode; None: nowhere.
+
+  Returns:
+    What was played. Its frames stay here; `video` is not written where the task cannot be drawn.
+  """
+  settings = config.evaluation
+  spec = task_spec(name)
+  policy = make_policy(load(workdir, step), config, spec, min(settings.environments, settings.episodes))
+  seeds = range(settings.seed, settings.seed + settings.episodes)
+  rollouts = play(
+      policy, functools.partial(make, name), seeds, _prompts(config, name),
+      frame_every=frame_interval(spec.max_steps) if video else 0)
+  if rollouts.frames:
+    write_gif(rollouts.frames, video)
+  return dataclasses.replace(rollouts, frames=())
+
+
+def make_policy(trained: Trained, config: ml_collections.ConfigDict, task: TaskSpec, batch_size: int) -> Policy:
+  """A policy that sees at play what the mixture's entry for the task's suite made it see in training."""
+  entry = config.data.mixture[task.domain]
+  return Policy(
+      trained.model, trained.tokenizer, task, batch_size=batch_size, sequence_length=config.data.sequence_length,
+      patches_per_row=config.data.patches_per_row, window_timesteps=entry.window_timesteps,
+      hide_actions=entry.hide_actions, acting=config.acting)
+
+
+def cost(spec: TaskSpec) -> float:
+  """Tokens of a longest episode, about: what the time to play it goes by."""
+  observation = sum(item.size // 256 if item.kind == 'image' else item.size for item in spec.observation.values())
+  return spec.max_steps * (observation + 1 + spec.action.size)
+
+
+def _prompts(config: ml_collections.ConfigDict, name: str):
+  if not config.acting.prompt:
+    return None
+  request = next(request for request in requests(config.data) if request.name == name)
+  return demonstrations(open_source(request, config.data.dir, 'train'), config.evaluation.episodes)

@@ -1,0 +1,183 @@
+"""Held-out pictures and text: questions answered, captions right, loss in nats a byte."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+import dataclasses
+import functools
+
+from flax import nnx
+import jax
+import ml_collections
+import numpy as np
+
+from data_pipelines.datasets.episodes import EpisodeSource
+from data_pipelines.datasets.prepare import open_sources
+from data_pipelines.sequences.rows import PackedBatch
+from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.generation import Generator, Sampling
+from gato_jax.acting.inputs import lay_out
+from gato_jax.model.gato import Gato
+from gato_jax.training.loss import LossSettings, target_loss
+from gato_jax.training.restore import Trained
+
+BATCH_SIZE = 32  # pictures asked about at once
+ROWS = 4  # of text scored at once
+ANSWER_TOKENS = 32
+BASELINE_SHARE = 20  # what the baselines learn from: so many times what is held out
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageScores:
+  """None where the mixture has no such data.
+
+  Attributes:
+    vqa_accuracy: share of held-out questions answered exactly.
+    vqa_majority: the same for always giving the commonest training answer.
+    caption_accuracy: share of held-out captions that are exactly right.
+    nats_per_byte: loss on held-out text.
+    unigram_nats_per_byte: that of a unigram model of the same tokens.
+  """
+
+  vqa_accuracy: float | None = None
+  vqa_majority: float | None = None
+  caption_accuracy: float | None = None
+  nats_per_byte: float | None = None
+  unigram_nats_per_byte: float | None = None
+
+
+def score_language(trained: Trained, config: ml_collections.ConfigDict) -> LanguageScores:
+  """Scores all pictures and text of the mixture; datasets of one kind are taken together."""
+  heldout = open_sources(config.data, 'heldout')
+  train = open_sources(config.data, 'train')
+  rng = np.random.default_rng(config.evaluation.seed)
+  settings = config.evaluation
+  generator = Generator(
+      trained.model, trained.tokenizer, sequence_length=trained.config.data.sequence_length, batch_size=BATCH_SIZE,
+      sampling=Sampling(max_tokens=ANSWER_TOKENS))
+  scores: dict[str, float] = {}
+  if questions := _draw(_of_kind(heldout, 'vqa'), settings.examples, rng):
+    answers = [question.answer for question in questions]
+    given = generator.answer([question.image for question in questions], [question.question for question in questions])
+    known = [known.answer for known in _draw(_of_kind(train, 'vqa'), BASELINE_SHARE * settings.examples, rng)]
+    scores |= {'vqa_accuracy': exact_match(given, answers), 'vqa_majority': majority_accuracy(known, answers)}
+  if pictures := _draw(_of_kind(heldout, 'caption'), settings.examples, rng):
+    given = generator.caption([picture.image for picture in pictures])
+    scores['caption_accuracy'] = exact_match(given, [picture.caption for picture in pictures])
+  if texts := _texts(_of_kind(heldout, 'text'), settings.text_tokens, rng):
+    known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_tokens, rng)
+    nats, unigram_nats = text_loss(trained.model, trained.tokenizer, trained.config.data.sequence_length, texts, known)
+    scores |= {'nats_per_byte': nats, 'unigram_nats_per_byte': unigram_nats}
+  return LanguageScores(**scores)
+
+
+def exact_match(given: Sequence[str], wanted: Sequence[str]) -> float:
+  """Share of texts that are right to the letter, white space around them aside."""
+  return float(np.mean([a.strip() == b.strip() for a, b in zip(given, wanted, strict=True)]))
+
+
+def majority_accuracy(known: Iterable[str], wanted: Sequence[str]) -> float:
+  """What always giving the commonest of the known answers would score."""
+  commonest, _ = Counter(answer.strip() for answer in known).most_common(1)[0]
+  return exact_match([commonest] * len(wanted), wanted)
+
+
+def text_loss(
+    model: Gato, tokenizer: SequenceTokenizer, sequence_length: int, texts: Sequence[str], known: Sequence[str]
+) -> tuple[float, float]:
+  """Nats a byte of the texts, their end tokens included: the model's, and a unigram model's of the same tokens.
+
+  A text longer than a row is cut into rows that overlap by one token, so that each token but its first is predicted
+  from what its row has before it. Nothing predicts the first: it costs its unigram price in both.
+
+  Args:
+    model: what is scored.
+    tokenizer: the one it was trained with.
+    sequence_length: L.
+    texts: held-out documents.
+    known: training documents, which the unigram model counts.
+  """
+  documents = [tokenizer.document(text) for text in texts]
+  size = tokenizer.text_tokenizer.size
+  counted = np.concatenate([tokenizer.text_tokenizer.encode(text, end=True) for text in known])
+  prices_V = unigram_prices(counted, size)
+  firsts = sum(prices_V[document.tokens[0]] for document in documents)
+  step = sequence_length - 1
+  rows = [
+      _part(document, start, start + sequence_length)
+      for document in documents
+      for start in range(0, len(document) - 1, step)
+  ]
+  nats = _nats(model, tokenizer, rows, sequence_length)
+  size_in_bytes = sum(len(text.encode()) for text in texts)
+  unigram = sum(prices_V[document.tokens].sum() for document in documents)
+  return float((nats + firsts) / size_in_bytes), float(unigram / size_in_bytes)
+
+
+def unigram_prices(tokens: np.ndarray, size: int) -> np.ndarray:
+  """Negative log-probability in nats of each of `size` ids, counted in the tokens with one added to every count."""
+  counts = np.bincount(tokens, minlength=size) + 1.0
+  return -np.log(counts / counts.sum())
+
+
+def _part(document, start: int, stop: int):
+  """Tokens [start, stop) of a document, which has no patches."""
+  fields = ('tokens', 'labels', 'loss_mask', 'local_positions')
+  return dataclasses.replace(document, **{name: getattr(document, name)[start:stop] for name in fields})
+
+
+def _nats(model: Gato, tokenizer: SequenceTokenizer, rows: Sequence, length: int) -> float:
+  """Summed loss of every token of the rows but each row's first."""
+  vocabulary = tokenizer.vocabulary
+  settings = LossSettings(vocabulary.size, vocabulary.continuous_start, vocabulary.bins, 0.0, 1)
+  loss = jax.jit(functools.partial(_row_loss, nnx.graphdef(model), settings))
+  state = nnx.state(model)
+  total = 0.0
+  for first in range(0, len(rows), ROWS):
+    batch = list(rows[first : first + ROWS])
+    batch += [_part(rows[0], 0, 0)] * (ROWS - len(batch))
+    total += float(loss(state, _packed(batch, length)))
+  return total
+
+
+def _packed(rows: Sequence, length: int) -> PackedBatch:
+  """One segment a row."""
+  inputs = lay_out(rows, [0] * len(rows), length, 0)
+  weights = np.zeros(inputs.tokens.shape, np.float32)
+  weights[:, :-1] = inputs.valid[:, 1:]
+  return PackedBatch(
+      tokens=inputs.tokens, targets=np.roll(inputs.tokens, -1, axis=1), loss_weights=weights,
+      segment_ids=inputs.valid.astype(np.int32), positions=inputs.positions, local_positions=inputs.local_positions,
+      sources=np.zeros(inputs.tokens.shape, np.int16), patches=inputs.patches, patch_positions=inputs.patch_positions,
+      patch_intervals=inputs.patch_intervals)
+
+
+def _row_loss(graphdef, settings: LossSettings, state, batch: PackedBatch) -> jax.Array:
+  model = nnx.merge(graphdef, state)
+  hidden_BxLxD = model(batch)
+  return target_loss(
+      hidden_BxLxD, model.embedding_table(), batch.targets, batch.loss_weights, batch.sources, settings).loss
+
+
+def _of_kind(sources: Sequence[EpisodeSource], kind: str) -> list[EpisodeSource]:
+  return [source for source in sources if source.kind == kind]
+
+
+def _draw(sources: Sequence[EpisodeSource], count: int, rng: np.random.Generator) -> list:
+  """`count` episodes of all sources together, or all there are."""
+  places = [(source, index) for source in sources for index in range(len(source))]
+  return [places[i][0][places[i][1]] for i in rng.permutation(len(places))[:count]]
+
+
+def _texts(sources: Sequence[EpisodeSource], characters: int, rng: np.random.Generator) -> list[str]:
+  """Documents in random order up to so many characters in all; the last one is cut."""
+  places = [(source, index) for source in sources for index in range(len(source))]
+  texts: list[str] = []
+  for i in rng.permutation(len(places)):
+    source, index = places[i]
+    text = source[index].text[:characters]
+    if text:
+      texts.append(text)
+    characters -= len(text)
+    if characters <= 0:
+      break
+  return texts

@@ -1,0 +1,107 @@
+"""`report.json` and the table in the terminal."""
+
+from collections.abc import Mapping, Sequence
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+import rich.box
+from rich.console import Console
+from rich.table import Table
+
+from gato_jax.evaluation.language import LanguageScores
+from gato_jax.evaluation.scores import TaskScore, summary
+
+TRAINING_KEYS = ('steps', 'tokens', 'seconds', 'packing_fill', 'tokens_per_second')
+
+
+def build_report(
+    tasks: Mapping[str, TaskScore],
+    language: LanguageScores,
+    training: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+  """The report, ready for JSON. What was not measured, because the mixture or the run does not have it, is null."""
+  return {
+      'tasks': {name: task.to_json() for name, task in tasks.items()},
+      'summary': summary(tasks),
+      'vqa': {'accuracy': language.vqa_accuracy, 'majority': language.vqa_majority},
+      'captions': {'accuracy': language.caption_accuracy},
+      'text': {'nats_per_byte': language.nats_per_byte, 'unigram_nats_per_byte': language.unigram_nats_per_byte},
+      'training': {key: training.get(key) for key in TRAINING_KEYS},
+      'config': config.to_dict(),
+  }
+
+
+def training_summary(records: Sequence[Mapping[str, Any]], config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Of a whole run, from its last record, whatever interrupted it; empty if it wrote none."""
+  if not records:
+    return {}
+  last = records[-1]
+  positions = last['step'] * config.training.batch_size * config.data.sequence_length
+  return {
+      'steps': last['step'],
+      'tokens': last['tokens'],
+      'seconds': last['seconds'],
+      'packing_fill': last['tokens'] / positions,
+      'tokens_per_second': last['tokens'] / last['seconds'],
+  }
+
+
+def write_report(report: Mapping[str, Any], path: pathlib.Path) -> None:
+  """Writes strict JSON: a NaN anywhere is an error."""
+  path.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n')
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+  """The scores as tables."""
+  console.print(_task_table(report))
+  console.print(_other_table(report))
+
+
+def _task_table(report: Mapping[str, Any]) -> Table:
+  table = Table(title='Control: 0 is random, 100 the expert', box=rich.box.SIMPLE, pad_edge=False)
+  for heading in ('task', 'score', 'random', 'expert', 'normalised', 'episodes'):
+    table.add_column(heading, justify='left' if heading == 'task' else 'right')
+  for domain, mean in report['summary']['mean_by_domain'].items():
+    table.add_row(f'[bold]{domain}[/]', '', '', '', f'[bold]{mean:.1f}[/]', '')
+    for name, task in report['tasks'].items():
+      if task['domain'] == domain:
+        colour = 'green' if task['normalised'] >= 50 else 'red'
+        scores = (f'{task[key]:.2f}' for key in ('score', 'random', 'expert'))
+        name = name.removeprefix(f'{domain}/')
+        table.add_row(f'  {name}', *scores, f'[{colour}]{task["normalised"]:.1f}[/]', str(task['episodes']))
+  return table
+
+
+def _other_table(report: Mapping[str, Any]) -> Table:
+  vqa, text, training = report['vqa'], report['text'], report['training']
+  rows = (
+      ('tasks at or above half of the expert', _percent(report['summary']['share_at_or_above_50'])),
+      ('questions about pictures answered', _percent(vqa['accuracy'])),
+      ('  always the commonest answer', _percent(vqa['majority'])),
+      ('captions right', _percent(report['captions']['accuracy'])),
+      ('held-out text, nats a byte', _number(text['nats_per_byte'])),
+      ('  unigram model', _number(text['unigram_nats_per_byte'])),
+      ('training steps', _number(training['steps'])),
+      ('training tokens', _number(training['tokens'])),
+      ('training tokens a second', _number(training['tokens_per_second'])),
+      ('packing fill', _percent(training['packing_fill'])),
+  )
+  table = Table(title='Summary', show_header=False, box=rich.box.SIMPLE)
+  table.add_column()
+  table.add_column(justify='right')
+  for row in rows:
+    table.add_row(*row)
+  return table
+
+
+def _percent(share: float | None) -> str:
+  return '-' if share is None else f'{share:.1%}'
+
+
+def _number(value: float | None) -> str:
+  if value is None:
+    return '-'
+  return f'{value:.3f}' if value < 100 and value != int(value) else f'{value:,.0f}'

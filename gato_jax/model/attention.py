@@ -1,0 +1,123 @@
+"""Causal attention inside packed segments: one plain implementation and two fast ones that agree with it."""
+
+from collections.abc import Callable
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gato_jax.model import positions
+
+_MASKED = -1e30  # finite: a query that may look at nothing gets a number, not a NaN
+_CHUNK = 128  # queries; measured on CPU at L 256 and 1024
+
+
+class Relative(NamedTuple):
+  """Transformer-XL's second score term, by the distance between query and key.
+
+  Attributes:
+    queries_BxLxHxK: queries plus the term's own bias.
+    keys_JxHxK: projected code of the distances 0..J-1.
+  """
+
+  queries_BxLxHxK: jax.Array
+  keys_JxHxK: jax.Array
+
+
+def attention_mask(segment_ids_BxL: jax.Array, start: int = 0, stop: int | None = None) -> jax.Array:
+  """Who may look at whom: bool [B, stop - start, stop] for the queries start..stop and the keys 0..stop.
+
+  A token sees itself and the earlier tokens of its segment. Padding (segment 0) sees only itself, so that its softmax
+  is finite, and nobody else sees it.
+  """
+  stop = segment_ids_BxL.shape[1] if stop is None else stop
+  queries, keys = segment_ids_BxL[:, start:stop, None], segment_ids_BxL[:, None, :stop]
+  i, j = jnp.arange(start, stop)[:, None], jnp.arange(stop)
+  return ((queries == keys) & (queries != 0) & (j < i)) | (i == j)
+
+
+def masked_attention(
+    q_BxQxHxK: jax.Array, k_BxJxHxK: jax.Array, v_BxJxHxK: jax.Array, mask_BxQxJ: jax.Array,
+    distances_BxQxJ: jax.Array, relative: Relative | None) -> jax.Array:
+  """The plain implementation: any mask, any distances, all scores at once, float32 softmax.
+
+  Returns:
+    [B, Q, H, K] in the dtype of the values.
+  """
+  scores = _dot('bqhk,bjhk->bhqj', q_BxQxHxK, k_BxJxHxK)
+  if relative is not None:
+    by_distance = _dot('bqhk,jhk->bhqj', relative.queries_BxLxHxK, relative.keys_JxHxK)
+    index = jnp.clip(distances_BxQxJ, 0, relative.keys_JxHxK.shape[0] - 1)[:, None]
+    index = jnp.broadcast_to(index, (*by_distance.shape[:3], index.shape[-1]))
+    scores += jnp.take_along_axis(by_distance, index, axis=-1)
+  scores = jnp.where(mask_BxQxJ[:, None], scores * q_BxQxHxK.shape[-1] ** -0.5, _MASKED)
+  weights = jax.nn.softmax(scores, axis=-1).astype(v_BxJxHxK.dtype)
+  return jnp.einsum('bhqj,bjhk->bqhk', weights, v_BxJxHxK)
+
+
+def reference_attention(q, k, v, segment_ids_BxL, relative=None):
+  """`masked_attention` over packed rows."""
+  places = jnp.arange(q.shape[1])
+  distances = (places[:, None] - places)[None]
+  return masked_attention(q, k, v, attention_mask(segment_ids_BxL), distances, relative)
+
+
+def chunked_attention(q, k, v, segment_ids_BxL, relative=None):
+  """A block of queries at a time, so that keys above the diagonal are never touched.
+
+  The softmax is divided after the values are summed: H * K numbers a query instead of H * L.
+  """
+  length, head_size = q.shape[1], q.shape[-1]
+  outputs = []
+  for start in range(0, length, _CHUNK):
+    stop = min(start + _CHUNK, length)
+    scores = _dot('bqhk,bjhk->bhqj', q[:, start:stop] * head_size**-0.5, k[:, :stop])
+    if relative is not None:
+      scores += _relative_scores(relative, start, stop)
+    scores += jnp.where(attention_mask(segment_ids_BxL, start, stop), 0.0, _MASKED)[:, None]
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total_BxQxHx1 = weights.sum(axis=-1).swapaxes(1, 2)[..., None]
+    outputs.append(_dot('bhqj,bjhk->bqhk', weights.astype(v.dtype), v[:, :stop]) / total_BxQxHx1)
+  return jnp.concatenate(outputs, axis=1).astype(v.dtype)
+
+
+def dot_product_attention(q, k, v, segment_ids_BxL, relative=None):
+  """JAX's own: cuDNN's flash attention where it takes these shapes, else XLA's."""
+  bias = None if relative is None else _relative_scores(relative, 0, q.shape[1]).astype(q.dtype)
+  mask = attention_mask(segment_ids_BxL)[:, None]
+  name = 'cudnn' if _cudnn_takes(q, relative) else 'xla'
+  return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation=name)
+
+
+def automatic_attention(q, k, v, segment_ids_BxL, relative=None):
+  """The fastest here. Forward and backward on an H100, 16 rows of 1024, 24 heads of 32: cuDNN 1.6 ms, chunked 4.7,
+  XLA 6.0; on a CPU chunked takes a third of XLA's time.
+  """
+  attend = dot_product_attention if _cudnn_takes(q, relative) else chunked_attention
+  return attend(q, k, v, segment_ids_BxL, relative)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {  # the choices of `model.attention`
+    'auto': automatic_attention,
+    'reference': reference_attention,
+    'chunked': chunked_attention,
+    'dot_product': dot_product_attention,
+}
+
+
+def _cudnn_takes(q: jax.Array, relative: Relative | None) -> bool:
+  """Whether cuDNN has a kernel, with gradients: it gives none for a bias that differs from row to row."""
+  length, size = q.shape[1], q.shape[-1]
+  fits = length % 2 == 0 and size % 8 == 0 and size <= 128 and q.dtype == jnp.bfloat16
+  return jax.default_backend() == 'gpu' and relative is None and fits
+
+
+def _relative_scores(relative: Relative, start: int, stop: int) -> jax.Array:
+  """Scaled second term, [B, H, stop - start, stop], for the queries start..stop and the keys 0..stop."""
+  queries = relative.queries_BxLxHxK[:, start:stop] * relative.queries_BxLxHxK.shape[-1] ** -0.5
+  by_distance = _dot('bqhk,jhk->bhqj', queries, relative.keys_JxHxK[:stop][::-1])
+  return positions.scores_by_key(by_distance)
+
+
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)

@@ -1,0 +1,209 @@
+"""The Gato model: one decoder-only transformer over tokens of every kind."""
+
+import functools
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from data_pipelines.errors import InputError
+from data_pipelines.sequences.tokens import LOCAL_POSITIONS
+from data_pipelines.tokenization.images import INTERVAL_BINS
+from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.model import attention, positions
+from gato_jax.model.block import Block, Places
+from gato_jax.model.cache import Cache, TokenInputs, write
+from gato_jax.model.embeddings import Embedding
+from gato_jax.model.patches import GROUPS
+from gato_jax.sharding import constrain
+
+_UNROLLED_LAYERS = 8  # compile time grows with each
+_CHOICES = {
+    'positions': ('rope', 'transformer_xl', 'none'),
+    'remat': ('none', 'full', 'dots'),
+    'attention': tuple(attention.IMPLEMENTATIONS),
+    'dtype': ('auto', 'float32', 'bfloat16'),
+}
+
+
+class Gato(nnx.Module):
+  """Embeddings, N scanned blocks, a final norm; the output is tied to the token table.
+
+  All state is float32 `nnx.Param`: `nnx.split` it once and call a pure function of (state, batch). The blocks'
+  parameters are stacked on a leading axis `layers`.
+  """
+
+  def __init__(self, config: Any, vocabulary: Vocabulary, *, rngs: nnx.Rngs):
+    """Initialises the parameters.
+
+    Args:
+      config: `config.model`, see `gato_jax.config.model_config`.
+      vocabulary: the id layout.
+      rngs: initialisation randomness.
+
+    Raises:
+      InputError: for a setting that is not one of its choices, or sizes that do not go together.
+    """
+    check_model_config(config)
+    self.positions, self.remat, self.attention = config.positions, config.remat, config.attention
+    self.layers, self.heads, self.head_size = config.layers, config.heads, config.head_size
+    self.stochastic_depth = config.stochastic_depth
+    self.vocabulary = vocabulary
+    self.dtype = _dtype(config.dtype)
+    self.embedding = Embedding(config, vocabulary, self.dtype, rngs)
+    self.blocks = _stack(config, self.dtype, rngs)
+    self.final_norm = nnx.LayerNorm(config.width, dtype=self.dtype, rngs=rngs)
+
+  def __call__(self, batch: Any, keys_B: jax.Array | None = None) -> jax.Array:
+    """Reads packed rows.
+
+    Args:
+      batch: `PackedBatch`; targets and weights are not looked at.
+      keys_B: one PRNG key a row for stochastic depth and patch positions, so that they do not depend on the layout of
+        the batch or the mesh; None for evaluation.
+
+    Returns:
+      Hidden states after the final norm, [B, L, D] in the compute dtype. `logits` makes predictions of them.
+    """
+    depth_keys, patch_keys = (None, None) if keys_B is None else _fold(keys_B)
+    x_BxLxD = self.embedding(batch, patch_keys)
+    places = self._places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
+    implementation = attention.IMPLEMENTATIONS[self.attention]
+    graphdef, layers = nnx.split(self.blocks)
+
+    def attend(q, k, v, relative):
+      return implementation(q, k, v, batch.segment_ids, relative), None
+
+    def layer(x_BxLxD, scanned):
+      state, keep_2xB = scanned
+      x_BxLxD, _ = nnx.merge(graphdef, state)(x_BxLxD, attend, places, keep_2xB)
+      # without a constraint inside the scan, XLA may put the whole batch on every device
+      return constrain(x_BxLxD, 'batch', None, None), None
+
+    keep_Nx2xB = self._keep(depth_keys)
+    x_BxLxD, _ = jax.lax.scan(_remat(layer, self.remat), x_BxLxD, (layers, keep_Nx2xB), unroll=_unroll(self.layers))
+    return self.final_norm(x_BxLxD)
+
+  def embedding_table(self) -> jax.Array:
+    """The effective tied table, float32 [V, D], V rounded up to `vocabulary_multiple`; rows beyond are no token's."""
+    return self.embedding.tokens()
+
+  def logits(self, x: jax.Array) -> jax.Array:
+    """Scores of all ids, float32 [..., vocabulary.size], of hidden states [..., D]."""
+    table_VxD = self.embedding_table().astype(self.dtype)
+    logits = jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
+    return logits[..., :self.vocabulary.size]
+
+  def init_cache(self, batch_size: int, capacity: int) -> Cache:
+    """An empty cache for rows of at most `capacity` tokens."""
+    shape = (self.layers, batch_size, capacity, self.heads, self.head_size)
+    return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype), jnp.zeros(batch_size, jnp.int32))
+
+  def extend(self, inputs: TokenInputs, cache: Cache) -> tuple[jax.Array, Cache]:
+    """Reads S new tokens of each row after what the cache holds.
+
+    Args:
+      inputs: the new tokens; rows may have different numbers of valid ones.
+      cache: from `init_cache` or the last `extend`; donate it to `jax.jit` to have it updated in place.
+
+    Returns:
+      Hidden states after the final norm, [B, S, D], and the cache with the new tokens. A row whose tokens do not fit
+      into the capacity yields NaN.
+    """
+    slots_BxS = cache.slots(inputs.valid)
+    lengths_B = slots_BxS[:, -1] + 1
+    distances = slots_BxS[..., None] - jnp.arange(cache.capacity)
+    x_BxSxD = self.embedding(inputs)
+    places = self._places(inputs.positions, cache.capacity, x_BxSxD.shape[-1])
+    graphdef, layers = nnx.split(self.blocks)
+
+    def layer(carried, scanned):
+      x_BxSxD, keys, values = carried
+      state, n = scanned
+
+      def attend(q, k, v, relative):
+        new_keys = write(keys, n, k, slots_BxS, inputs.valid)
+        new_values = write(values, n, v, slots_BxS, inputs.valid)
+        y = attention.masked_attention(q, new_keys[n], new_values[n], distances >= 0, distances, relative)
+        return y, (new_keys, new_values)
+
+      x_BxSxD, (keys, values) = nnx.merge(graphdef, state)(x_BxSxD, attend, places)
+      return (x_BxSxD, keys, values), None
+
+    carried = (x_BxSxD, cache.keys, cache.values)
+    scanned = (layers, jnp.arange(self.layers))
+    (x_BxSxD, keys, values), _ = jax.lax.scan(layer, carried, scanned, unroll=_unroll(self.layers))
+    fits_Bx1x1 = (lengths_B <= cache.capacity)[:, None, None]
+    return jnp.where(fits_Bx1x1, self.final_norm(x_BxSxD), jnp.nan), Cache(keys, values, lengths_B)
+
+  def _places(self, positions_BxL: jax.Array, distances: int, width: int) -> Places:
+    if self.positions == 'rope':
+      return Places(rotary=positions.rotary_angles(positions_BxL, self.head_size))
+    if self.positions == 'transformer_xl':
+      return Places(distances_JxD=positions.distance_sinusoids(distances, width))
+    return Places()
+
+  def _keep(self, keys_B: jax.Array | None) -> jax.Array | None:
+    """Stochastic depth's factors for every layer, branch and row (Huang et al.; rate of appendix C.2)."""
+    if keys_B is None or not self.stochastic_depth:
+      return None
+    keep = 1.0 - self.stochastic_depth
+    draw = functools.partial(jax.random.bernoulli, p=keep, shape=(self.layers, 2))
+    return jax.vmap(draw, out_axes=-1)(keys_B) / keep
+
+
+def check_model_config(config: Any) -> None:
+  """Raises InputError for settings of `config.model` that cannot be built."""
+
+  def require(key: str, fits: bool, rule: str) -> None:
+    if not fits:
+      raise InputError(f'config.model.{key} is {getattr(config, key)!r}: must be {rule}.')
+
+  for key, choices in _CHOICES.items():
+    require(key, getattr(config, key) in choices, f'one of {", ".join(choices)}')
+  for key in ('layers', 'width', 'heads', 'head_size', 'feed_forward', 'patch_channels', 'vocabulary_multiple'):
+    require(key, getattr(config, key) > 0, 'positive')
+  require('feed_forward', config.feed_forward % 2 == 0, 'even: half is the gate')
+  require('head_size', config.positions != 'rope' or config.head_size % 2 == 0, 'even: rotary positions turn pairs')
+  require('width', config.positions != 'transformer_xl' or config.width % 2 == 0, 'even: sines and cosines')
+  require('patch_channels', config.patch_channels % GROUPS == 0, f'a multiple of {GROUPS}, the groups of its norms')
+  require('value_features', config.value_features >= 0, '0 or positive')
+  require('stochastic_depth', 0.0 <= config.stochastic_depth < 1.0, 'in [0, 1)')
+  require('local_positions', config.local_positions >= LOCAL_POSITIONS, f'at least {LOCAL_POSITIONS}, as the data has')
+  require(
+      'patch_position_bins', config.patch_position_bins >= INTERVAL_BINS, f'at least {INTERVAL_BINS}, as the data has')
+
+
+def _dtype(name: str) -> jnp.dtype:
+  if name == 'auto':
+    name = 'bfloat16' if jax.default_backend() in ('tpu', 'gpu') else 'float32'
+  return jnp.dtype(name)
+
+
+def _stack(config: Any, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
+  """N blocks as one, each parameter with a leading axis `layers`."""
+
+  @functools.partial(nnx.vmap, transform_metadata={nnx.PARTITION_NAME: None, 'logical_axes': 'layers'})
+  def create(rngs: nnx.Rngs) -> Block:
+    return Block(config, dtype, rngs)
+
+  return create(rngs.split(config.layers))
+
+
+def _unroll(layers: int) -> bool:
+  """Whether the scan over layers is written out: 10% faster on a CPU, where XLA fuses nothing across its loops."""
+  return jax.default_backend() == 'cpu' and layers <= _UNROLLED_LAYERS
+
+
+def _remat(layer, name: str):
+  """What of a layer is kept for the backward pass: all, nothing, or the results of matrix products."""
+  if name == 'none':
+    return layer
+  policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if name == 'dots' else None
+  return jax.checkpoint(layer, prevent_cse=False, policy=policy)
+
+
+def _fold(keys_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Keys for stochastic depth and for patch positions."""
+  return tuple(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, purpose) for purpose in (0, 1))

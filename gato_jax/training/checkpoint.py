@@ -1,0 +1,262 @@
+"""Checkpoints of a run: Orbax v1, saved in the background, restored into whatever mesh is there.
+
+A checkpoint holds the arrays of the train state and, as JSON beside them, what else a run needs to go on: data state,
+config, vocabulary, wall clock. Orbax writes into a temporary folder and renames it, so a save that is cut short leaves
+no checkpoint; what is there but cannot be read is skipped, and said.
+"""
+
+from collections.abc import Callable, Mapping
+import logging
+from typing import Any, NamedTuple
+
+from etils import epath
+import jax
+import ml_collections
+from orbax.checkpoint import v1 as ocp
+
+from data_pipelines.errors import InputError
+from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.training.state import TrainState
+
+LOGGER = logging.getLogger(__name__)
+FOLDER = 'checkpoints'
+TOKENIZER_FOLDER = 'tokenizer'  # beside the checkpoints, the same for all of them
+UNREADABLE_FOLDER = 'unreadable_checkpoints'
+COUNTERS = ('step', 'skipped', 'nonfinite_in_row')
+Wanted = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Restored(NamedTuple):
+  """A checkpoint read back.
+
+  Attributes:
+    step: its number.
+    items: `parameters`, `optimizer` and `counters`, or those of them that were asked for.
+    run: the JSON saved with them.
+  """
+
+  step: int
+  items: dict[str, Any]
+  run: dict[str, Any]
+
+  @property
+  def state(self) -> TrainState:
+    return TrainState(self.items['parameters'], self.items['optimizer'], **self.items['counters'])
+
+
+class Checkpoints:
+  """The checkpoints of one workdir. All processes of a run call every method, in the same order.
+
+  Args:
+    workdir: the run's directory; the checkpoints go below it.
+    keep: how many to keep, the newest ones.
+
+  Raises:
+    InputError: the directory cannot be made or written.
+  """
+
+  def __init__(self, workdir: str, keep: int):
+    # Orbax logs a stack trace a thread when a save fails. The failure is raised here, once, with its remedy.
+    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    self._workdir = epath.Path(workdir).resolve()
+    self._directory = self._workdir / FOLDER
+    self._keep = keep
+    self._checkpointer = self._open()
+    self._saving: tuple[int, Any] | None = None
+
+  @property
+  def steps(self) -> list[int]:
+    """Steps that have a finished checkpoint, oldest first."""
+    return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+  def save(self, step: int, state: TrainState, run: Mapping[str, Any]) -> None:
+    """Starts to save in the background; returns once the arrays have left the device.
+
+    Args:
+      step: its number; a step that has a checkpoint already is not saved again.
+      state: the train state; its buffers may be given away afterwards.
+      run: JSON, saved beside the arrays.
+
+    Raises:
+      InputError: this save could not start, or the one before it failed.
+    """
+    self.wait()
+    if step in self.steps:
+      return
+    try:
+      items = _items(state)
+      response = self._checkpointer.save_checkpointables_async(
+          step, items, custom_metadata={'run': dict(run), 'shapes': _shapes(items)})
+    except (OSError, ValueError) as error:
+      raise self._failure(step, error) from error
+    self._saving = (step, response)
+
+  def check(self) -> None:
+    """Raises InputError if the save in the background has failed; never waits."""
+    if self._saving and not self._checkpointer.is_saving_in_progress():
+      self.wait()
+
+  def wait(self) -> None:
+    """Waits for the save in the background, if any. Raises InputError if it failed."""
+    if self._saving is None:
+      return
+    (step, response), self._saving = self._saving, None
+    try:
+      response.result()
+    except Exception as error:  # Orbax passes on whatever its storage layer raised
+      raise self._failure(step, error) from error
+
+  def restore(self, abstract: TrainState, vocabulary: Mapping[str, Any]) -> Restored | None:
+    """The newest checkpoint that can be read, in the shardings of `abstract`; None if there is none.
+
+    Newer ones that cannot be read are moved aside, so that the run can save these steps again.
+
+    Raises:
+      InputError: the checkpoint is of another model or vocabulary; or there are some, and none can be read.
+    """
+    def wanted(run):
+      check_vocabulary(run['vocabulary'], vocabulary)
+      return _items(abstract)
+
+    self.wait()
+    restored, unreadable = _read_newest(self._checkpointer, self.steps, wanted)
+    for step in unreadable:
+      target = self._workdir / UNREADABLE_FOLDER
+      target.mkdir(parents=True, exist_ok=True)
+      (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
+    if unreadable:
+      self._checkpointer.reload()
+    return restored
+
+  def close(self) -> None:
+    """Waits for the save in the background. Raises InputError if it failed."""
+    try:
+      self.wait()
+    finally:
+      self._checkpointer.close()
+
+  def _open(self) -> ocp.training.Checkpointer:
+    try:
+      return ocp.training.Checkpointer(
+          self._directory,
+          save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+          preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+          cleanup_tmp_directories=True,
+      )
+    except OSError as error:
+      raise InputError(f'{self._directory} cannot be used: {error}; name another directory with --workdir') from error
+
+  def _failure(self, step: int, error: Exception) -> InputError:
+    self._checkpointer = self._open()  # the one that failed would raise the same error again and again
+    kept = f'the last good checkpoint is step {self.steps[-1]}' if self.steps else 'there is no checkpoint yet'
+    return InputError(
+        f'the checkpoint of step {step} could not be saved in {self._directory}: {_first_line(error)}. Make room or '
+        f'make the directory writable, then run the same command again; {kept}')
+
+
+def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Restored:
+  """Reads without touching anything; a run may be writing there.
+
+  Args:
+    workdir: the run's directory.
+    wanted: from a checkpoint's JSON to the abstract items to load; it raises InputError where they do not fit.
+    step: which checkpoint; None for the newest that can be read.
+
+  Raises:
+    InputError: there is none, or none that can be read, or it is of another shape.
+  """
+  directory = epath.Path(workdir).resolve() / FOLDER
+  if not directory.exists():
+    raise InputError(f'{workdir} has no checkpoints; train into it first, or name a run with --workdir')
+  with ocp.training.Checkpointer(directory) as checkpointer:
+    steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
+    if step is not None and step not in steps:
+      raise InputError(f'{directory} has no checkpoint of step {step}; it has {steps}')
+    restored, _ = _read_newest(checkpointer, steps if step is None else [step], wanted)
+  if restored is None:
+    raise InputError(f'{directory} has no finished checkpoint; train into it first')
+  return restored
+
+
+def config_of(run: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The config saved in a checkpoint; JSON's lists become tuples again."""
+  return ml_collections.ConfigDict(_with_tuples(run['config'])).lock()
+
+
+def describe_vocabulary(tokenizer: SequenceTokenizer) -> dict[str, Any]:
+  """What must be equal for a model's ids to mean the same: JSON."""
+  return {**tokenizer.vocabulary.to_json(), 'tokenizer_digest': tokenizer.digest}
+
+
+def check_vocabulary(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+  """Raises InputError listing the fields that differ."""
+  differences = [
+      f'{key}: saved {saved.get(key)!r}, wanted {wanted.get(key)!r}'
+      for key in sorted({*saved, *wanted}) if saved.get(key) != wanted.get(key)]
+  if differences:
+    raise InputError(
+        'the checkpoint was trained with another vocabulary; use the same data.vocabulary and datasets, or another '
+        'workdir:\n  ' + '\n  '.join(differences))
+
+
+def check_shapes(saved: Mapping[str, list[int]], wanted: Mapping[str, list[int]], where: str) -> None:
+  """Raises InputError listing every path whose shape or presence differs."""
+  differences = [
+      f'{path}: saved {saved.get(path, "nothing")}, wanted {wanted.get(path, "nothing")}'
+      for path in sorted({*saved, *wanted}) if saved.get(path) != wanted.get(path)]
+  if differences:
+    raise InputError(
+        f'{where} holds another model; use the config it was trained with, or another workdir:\n  '
+        + '\n  '.join(differences))
+
+
+def _read_newest(checkpointer, steps: list[int], wanted: Wanted) -> tuple[Restored | None, list[int]]:
+  """The newest of `steps` that can be read, and the newer ones that cannot."""
+  unreadable = []
+  for step in reversed(steps):
+    try:
+      run, shapes = _json(checkpointer, step)
+      items = wanted(run)
+      saved = {path: shape for path, shape in shapes.items() if path.split('/')[0] in items}
+      check_shapes(saved, _shapes(items), f'{checkpointer.directory}, step {step},')
+      return Restored(step, checkpointer.load_checkpointables(step, items), run), unreadable
+    except InputError:
+      raise
+    except Exception as error:  # whatever the storage layer makes of missing or damaged files
+      LOGGER.warning('checkpoint of step %d in %s cannot be read (%s); trying the one before it',
+                     step, checkpointer.directory, _first_line(error))
+      unreadable.append(step)
+  if unreadable:
+    raise InputError(
+        f'none of the checkpoints {steps} in {checkpointer.directory} can be read; restore them from a copy, or use '
+        'another workdir to start afresh')
+  return None, []
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+  counters = {name: getattr(state, name) for name in COUNTERS}
+  return {'parameters': state.parameters, 'optimizer': state.optimizer_state, 'counters': counters}
+
+
+def _json(checkpointer, step: int) -> tuple[dict[str, Any], dict[str, list[int]]]:
+  """The run's JSON and the shapes, which are kept apart from the arrays to tell damage from another model."""
+  saved = checkpointer.checkpointables_metadata(step).custom_metadata
+  if not saved:
+    raise ValueError('its JSON is missing')
+  return saved['run'], saved['shapes']
+
+
+def _shapes(items: Mapping[str, Any]) -> dict[str, list[int]]:
+  """item/path -> shape, of every array."""
+  leaves = jax.tree.leaves_with_path(items)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape) for path, leaf in leaves}
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).splitlines()), '') or type(error).__name__
+
+
+def _with_tuples(value):
+  if isinstance(value, dict):
+    return {key: _with_tuples(inner) for key, inner in value.items()}
+  return tuple(value) if isinstance(value, list) else value

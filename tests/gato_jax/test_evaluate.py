@@ -1,0 +1,66 @@
+"""A real run, far too short to learn from, evaluated on a real task."""
+
+import json
+import pathlib
+
+import pytest
+
+from data_pipelines.datasets.prepare import prepare
+from data_pipelines.environments.reference_scores import ReferenceScores
+from gato_jax.config import default_config, mixture_entry
+from gato_jax.evaluation import evaluate as evaluation
+from gato_jax.evaluation.jobs import Job, run_jobs
+from gato_jax.training.loop import train
+
+pytest.importorskip('gymnasium')
+TASKS = ('CartPole-v1', 'MountainCar-v0')
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A config and the workdir it was trained in."""
+  folder = tmp_path_factory.mktemp('run')
+  config = default_config()
+  with config.unlocked():
+    config.data.mixture = {
+        'classic_control': mixture_entry(1.0, tasks=TASKS, episodes=3, window_timesteps=1, hide_actions=1.0),
+        'digits': mixture_entry(0.5),
+    }
+  config.data.update(dir=str(folder / 'data'), sequence_length=64, patches_per_row=16)
+  config.data.vocabulary.text_size = 1024
+  config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=32, patch_channels=32)
+  config.training.update(steps=2, batch_size=2, log_every=1, checkpoint_every=2)
+  config.evaluation.update(episodes=5, environments=2, examples=8)
+  prepare(config.data, workers=1)
+  train(config, str(folder / 'run'))
+  return config, str(folder / 'run')
+
+
+@pytest.mark.slow
+def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
+  config, workdir = run
+  monkeypatch.setattr(evaluation, 'reference_scores', lambda name: ReferenceScores(-1000.0, 500.0, 50))
+  reports = []
+  for workers in (1, 2):
+    config.evaluation.workers = workers
+    reports.append(evaluation.evaluate(config, workdir))
+  assert reports[0]['tasks'] == reports[1]['tasks']
+  assert reports[0]['captions'] == reports[1]['captions']
+  assert set(reports[0]['tasks']) == {f'classic_control/{task}' for task in TASKS}
+  cart_pole, mountain_car = reports[0]['tasks'].values()
+  assert cart_pole['episodes'] == 5 and 5 < cart_pole['score'] < 500
+  assert mountain_car['score'] == -200
+  assert mountain_car['normalised'] == pytest.approx(100 * 800 / 1500)
+  assert reports[0]['training']['steps'] == 2
+  folder = pathlib.Path(workdir) / evaluation.FOLDER
+  assert json.loads((folder / 'report.json').read_text()) == json.loads(json.dumps(reports[1]))
+  for name in ('loss.png', 'scores.png', 'figure_5.png', 'classic_control.gif'):
+    assert (folder / name).stat().st_size > 1000
+
+
+def test_jobs_run_longest_first_and_raise_what_they_raise():
+  jobs = [Job('short', 1, len, ((),)), Job('long', 9, len, ((1, 2),)), Job('middle', 5, len, ((1,),))]
+  assert [(done.name, done.result) for done in run_jobs(jobs, 0)] == [('long', 2), ('middle', 1), ('short', 0)]
+  assert {(done.name, done.result) for done in run_jobs(jobs, 2)} == {('long', 2), ('middle', 1), ('short', 0)}
+  with pytest.raises(TypeError):
+    list(run_jobs([Job('bad', 1, len, (3,))], 1))

@@ -1,0 +1,136 @@
+"""The loop on a tiny Gato: its files, its summary, resuming, what it refuses."""
+
+from flax import nnx
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines.errors import InputError
+from gato_jax.sharding import make_mesh
+from gato_jax.training.loop import Run, changed_keys, check_batch
+from gato_jax.training.metrics import read_records
+from gato_jax.training.restore import load_trained
+from tests.gato_jax.training_cases import LENGTH, SOURCES, MadeUpLoader, made_up_batch, tiny_run_config, tiny_tokenizer
+
+
+def timeless(record):
+  return {key: value for key, value in record.items() if key not in ('seconds', 'mfu') and 'per_second' not in key}
+
+
+class Killed(BaseException):
+  """Stands for the process's end: nothing may catch it."""
+
+
+def kill_at(step):
+  def change(index, batch):
+    if index == step:
+      raise Killed
+    return batch
+
+  return change
+
+
+def records(workdir):
+  return [timeless(record) for record in read_records(str(workdir))]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  """A run of 7 steps: its workdir, its summary and the Run."""
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  run = Run(tiny_run_config(steps=7, log_every=3), str(workdir), MadeUpLoader(), tiny_tokenizer())
+  return workdir, run.train(), run
+
+
+def test_summary_and_records(undisturbed):
+  workdir, summary, run = undisturbed
+  tokens = sum(int((made_up_batch(seed).segment_ids > 0).sum()) for seed in range(1, 8))
+  assert summary['steps'] == 7 and summary['tokens'] == tokens
+  assert summary['packing_fill'] == pytest.approx(tokens / (7 * 8 * LENGTH))
+  assert summary['tokens_per_second'] == pytest.approx(tokens / summary['seconds'])
+  assert set(summary['loss_by_source']) <= set(SOURCES)
+  assert [record['step'] for record in read_records(str(workdir))] == [3, 6, 7]
+  first = read_records(str(workdir))[0]
+  assert first['loss'] == pytest.approx(np.log(tiny_tokenizer().vocabulary.size), rel=0.15)
+  assert run.train_step.traces == 1
+
+
+@pytest.mark.slow
+def test_interrupted_run_ends_the_same_to_the_bit(undisturbed, tmp_path):
+  workdir, summary, _ = undisturbed
+  config = tiny_run_config(steps=7, log_every=3)
+  with pytest.raises(Killed):
+    Run(config, str(tmp_path), MadeUpLoader(change=kill_at(6)), tiny_tokenizer()).train()
+  run = Run(config, str(tmp_path), MadeUpLoader(), tiny_tokenizer())
+  resumed = run.train()
+  assert run.train_step.traces == 1
+  assert records(tmp_path) == records(workdir)
+  assert timeless(resumed) == timeless(summary)
+  for one, other in zip(*(parameters(path) for path in (workdir, tmp_path)), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def parameters(workdir):
+  return jax.tree.leaves(nnx.state(load_trained(str(workdir)).model))
+
+
+def test_finished_run_returns_its_summary_again(undisturbed):
+  workdir, summary, _ = undisturbed
+  again = Run(tiny_run_config(steps=7, log_every=3), str(workdir), MadeUpLoader(), tiny_tokenizer()).train()
+  assert timeless(again) == timeless(summary)
+  shorter = Run(tiny_run_config(steps=5, log_every=3), str(workdir), MadeUpLoader(), tiny_tokenizer()).train()
+  assert shorter['steps'] == 7
+
+
+def test_trained_model_is_enough_to_act(undisturbed):
+  workdir, _, _ = undisturbed
+  trained = load_trained(str(workdir))
+  assert trained.step == 7 and trained.tokenizer == tiny_tokenizer()
+  assert trained.config.to_dict() == tiny_run_config(steps=7, log_every=3).to_dict()
+  logits = jax.jit(lambda batch: trained.model.logits(trained.model(batch)))(made_up_batch(0))
+  assert logits.shape == (8, LENGTH, tiny_tokenizer().vocabulary.size) and np.isfinite(logits).all()
+  assert load_trained(str(workdir), step=6).step == 6
+
+
+def test_another_model_is_refused(undisturbed):
+  workdir, _, _ = undisturbed
+  config = tiny_run_config()
+  config.model.width = 64
+  with pytest.raises(InputError, match='wanted .*64') as caught:
+    Run(config, str(workdir), MadeUpLoader(), tiny_tokenizer()).train()
+  assert str(caught.value).count('parameters/') > 5
+
+
+def test_another_text_tokenizer_is_refused_and_the_old_one_stays(undisturbed):
+  workdir, _, _ = undisturbed
+  other = tiny_tokenizer('something else entirely, and again')
+  with pytest.raises(InputError, match='tokenizer_digest'):
+    Run(tiny_run_config(), str(workdir), MadeUpLoader(), other).train()
+  assert load_trained(str(workdir)).tokenizer == tiny_tokenizer()
+
+
+@pytest.mark.slow
+def test_endless_nonfinite_loss_stops_and_names_step_and_dataset(tmp_path):
+  def spoil(index, batch):
+    if index < 3:
+      return batch
+    weights = batch.loss_weights.copy()
+    weights[tuple(np.argwhere((weights > 0) & (batch.sources == 1))[0])] = 3e38  # its loss is beyond float32
+    return batch._replace(loss_weights=weights)
+
+  config = tiny_run_config(steps=50, nonfinite_limit=2)
+  with pytest.raises(InputError, match=r'step \d+: .* 2 steps in a row .*suite/second inf') as caught:
+    Run(config, str(tmp_path), MadeUpLoader(change=spoil), tiny_tokenizer()).train()
+  assert 'schedule.peak' in str(caught.value)
+  assert load_trained(str(tmp_path)).step <= 4
+
+
+def test_rows_must_divide_by_accumulation():
+  config = tiny_run_config(batch_size=6, accumulation=4)
+  with pytest.raises(InputError, match='batch_size=6 .*accumulation=4'):
+    check_batch(config.training, make_mesh(config.mesh))
+
+
+def test_changed_keys_are_named():
+  one, other = tiny_run_config(), tiny_run_config(steps=9)
+  assert changed_keys(one.to_dict(), other.to_dict()) == ['training.steps: 6 -> 9']

@@ -1,0 +1,94 @@
+"""Runs as real processes: killed at random and started again, and on eight simulated devices."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gato_jax.training.checkpoint import FOLDER
+from gato_jax.training.metrics import read_records
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 90
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_cache(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path_factory.mktemp('compile_cache')))
+    yield
+
+
+def start(workdir, *settings, devices=1):
+  environment = {
+      **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+  return subprocess.Popen(
+      [sys.executable, '-m', 'tests.gato_jax.training_run', str(workdir), *settings], env=environment, cwd=ROOT,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output[-3000:]
+  return output
+
+
+def losses(workdir):
+  return [(record['step'], record['loss'], record['loss_by_source'], record['gradient_norm'])
+          for record in read_records(str(workdir))]
+
+
+def kill_soon(process, workdir, rng):
+  """Waits until the process has written something new, then kills it at a random moment."""
+  seen = len(read_records(str(workdir)))
+  deadline = time.monotonic() + 240
+  while len(read_records(str(workdir))) <= seen and process.poll() is None and time.monotonic() < deadline:
+    time.sleep(0.01)
+  time.sleep(rng.uniform(0, 0.6))
+  process.kill()
+  process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
+  settings = (f'steps={STEPS}', 'log_every=4', 'checkpoint_every=3', 'pause=0.03')
+  finish(start(tmp_path / 'undisturbed', *settings))
+  rng, killed = random.Random(0), tmp_path / 'killed'
+  for _ in range(3):
+    kill_soon(start(killed, *settings), killed, rng)
+    assert read_records(str(killed))[-1]['step'] < STEPS
+  output = finish(start(killed, *settings))
+  assert 'going on from the checkpoint of step' in output
+  assert losses(killed) == losses(tmp_path / 'undisturbed')
+  assert sorted(int(path.name) for path in (killed / FOLDER).iterdir()) == [STEPS - 3, STEPS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('settings', [('mesh=1,4,2',), ('mesh=2,2,2', 'accumulation=2')])
+def test_eight_devices_train_like_one(tmp_path, settings):
+  common = ('steps=5', 'checkpoint_every=5')
+  one = start(tmp_path / 'one', *common)
+  eight = start(tmp_path / 'eight', *common, *settings, devices=8)
+  finish(one)
+  finish(eight)
+  for got, want in zip(losses(tmp_path / 'eight'), losses(tmp_path / 'one'), strict=True):
+    assert got[0] == want[0]
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-5)
+    np.testing.assert_allclose(list(got[2].values()), list(want[2].values()), rtol=3e-5)
+    np.testing.assert_allclose(got[3], want[3], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_mesh(tmp_path):
+  finish(start(tmp_path / 'one', 'steps=12'))
+  moved, rng = tmp_path / 'moved', random.Random(0)
+  kill_soon(start(moved, 'steps=12', 'checkpoint_every=2', 'pause=0.5'), moved, rng)
+  finish(start(moved, 'steps=12', 'checkpoint_every=2', 'mesh=2,2,2', devices=8))
+  for got, want in zip(losses(moved), losses(tmp_path / 'one'), strict=True):
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-4)
