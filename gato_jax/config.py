@@ -1,7 +1,7 @@
 """The config schema: every key there is, with its default. An experiment's file changes some of them.
 
-`experiments/configs/*.py` define `get_config(arg)`, which starts from `default_config()`. The command line overrides any
-key with `--config.a.b=value`. The tree is locked: a key that is not here is an error.
+`experiments/configs/*.py` define `get_config(arg)`, which starts from `default_config()`. The command line overrides
+any key with `--config.a.b=value`. The tree is locked: a key that is not here is an error.
 """
 
 import ml_collections

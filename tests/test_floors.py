@@ -30,7 +30,8 @@ def test_floor_imports_nothing_from_above(floor):
   assert not offenders
 
 
-@pytest.mark.parametrize('modules', ['data_pipelines', 'data_pipelines.datasets.prepare', 'gato_jax', 'gato_jax.config'])
+@pytest.mark.parametrize(
+    'modules', ['data_pipelines', 'data_pipelines.datasets.prepare', 'gato_jax', 'gato_jax.config'])
 def test_light_modules_do_not_load_jax(modules):
   code = f'import sys, {modules}; sys.exit("jax" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
