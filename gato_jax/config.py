@@ -19,7 +19,6 @@ def default_config() -> ml_collections.ConfigDict:
       'replica': 1,  # across slices (DCN); -1 on one axis: the devices that are left
       'fsdp': -1,  # batch and parameters
       'tensor': 1,  # heads, feed-forward, vocabulary
-      'cpu_devices': 0,  # devices to split a CPU into, each working on its own rows; 0: one
   })
   config.acting = acting_config()
   config.evaluation = evaluation_config()

@@ -26,24 +26,6 @@ LOGICAL_RULES: dict[str, tuple[str, ...]] = {
 }
 
 
-def split_cpu(devices: int) -> None:
-  """Makes JAX see a CPU as several devices; without effect on other hardware, or where `devices` is 0.
-
-  A small model leaves a second core idle in most of its operations; two devices with half of the rows each do not.
-
-  Raises:
-    InputError: JAX has computed already in this process, on another number of devices.
-  """
-  if not devices:
-    return
-  try:
-    jax.config.update('jax_num_cpu_devices', devices)
-  except RuntimeError as error:
-    if jax.default_backend() == 'cpu' and jax.device_count() != devices:
-      raise InputError(f'config.mesh.cpu_devices is {devices}, but JAX already runs on {jax.device_count()} in this '
-                       'process; train in a process of its own') from error
-
-
 def make_mesh(mesh_config: Any) -> Mesh:
   """Builds the mesh over all devices of all processes.
 

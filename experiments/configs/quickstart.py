@@ -21,7 +21,6 @@ def get_config(arg: str | None = None):
   config.training.update(steps=4000, batch_size=4, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
   config.training.optimizer.clip_norm = 1.0
   config.training.schedule.update(peak=1.5e-3, warmup_steps=200)
-  config.mesh.update(replica=-1, fsdp=1, cpu_devices=2)
   config.acting.temperature = 0.0
   config.evaluation.update(episodes=10, examples=200, text_tokens=20_000)
   if arg == 'tiny':

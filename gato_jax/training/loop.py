@@ -18,7 +18,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from gato_jax.sharding import batch_sharding, make_mesh, split_cpu
+from gato_jax.sharding import batch_sharding, make_mesh
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints, config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
 from gato_jax.training.loss import BATCH_AXES, LossSettings
@@ -58,7 +58,6 @@ def train(config, workdir: str) -> dict[str, Any]:
     InputError: datasets that are missing, a batch that does not fit the mesh, a checkpoint of another model or
       vocabulary, a full disk, or a loss that stays non-finite.
   """
-  split_cpu(config.mesh.cpu_devices)
   tokenizer = open_tokenizer(config.data)
   sources = open_sources(config.data, 'train')
   loader = make_loader(
