@@ -12,15 +12,16 @@ def get_config(arg: str | None = None):
   config.name = 'quickstart'
   with config.unlocked():
     config.data.mixture = mixture()
-  config.data.sequence_length = 256
-  config.data.patches_per_row = 96
+  config.data.sequence_length = 128
+  config.data.patches_per_row = 24
+  config.data.prompt.share = 0.1
   config.data.vocabulary.text_size = 1024
-  config.model.update(layers=4, width=192, heads=6, head_size=32, feed_forward=768, value_features=32)
+  config.model.update(layers=4, width=128, heads=4, head_size=32, feed_forward=768, value_features=64)
   config.model.patch_channels = 32
   config.model.stochastic_depth = 0.0
-  config.training.update(steps=4000, batch_size=4, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
+  config.training.update(steps=4400, batch_size=8, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
   config.training.optimizer.clip_norm = 1.0
-  config.training.schedule.update(peak=1.5e-3, warmup_steps=200)
+  config.training.schedule.update(peak=2e-3, warmup_steps=200)
   config.acting.temperature = 0.0
   config.evaluation.update(episodes=10, examples=200, text_tokens=20_000)
   if arg == 'tiny':
@@ -41,24 +42,24 @@ def mixture():
           **control,
       ),
       'dm_control': mixture_entry(
-          0.2,
+          0.22,
           tasks=('cartpole-swingup', 'pendulum-swingup', 'reacher-easy', 'point_mass-easy'),
-          episodes=60,
-          **control,
+          episodes=120,
+          **(control | dict(noise=0.9)),
       ),
       'metaworld': mixture_entry(
-          0.25,
+          0.22,
           tasks=('reach-v3', 'push-v3', 'drawer-open-v3', 'button-press-topdown-v3'),
           episodes=100,
           **control,
       ),
       'babyai': mixture_entry(
-          0.15,
+          0.14,
           tasks=('OpenRedDoor-v0', 'GoToRedBallNoDists-v0', 'GoToLocalS5N2-v0'),
-          episodes=300,
+          episodes=800,
           **(control | dict(noise=0.3)),
       ),
-      'easy_vqa': mixture_entry(0.08),
+      'easy_vqa': mixture_entry(0.1),
       'digits': mixture_entry(0.04),
       'python_docs': mixture_entry(0.08),
   }
