@@ -58,15 +58,16 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
   """One dataset of the mixture.
 
   Args:
-    weight: share of positions, relative to the other datasets'; tasks of one dataset share it equally.
+    weight: share of positions, relative to the other datasets'.
     **settings: any of the keys below.
   """
   entry = ml_collections.ConfigDict({
       'weight': weight,
       'tasks': (),  # control: task names; empty for datasets without tasks
+      'task_weights': (),  # what each task gets of the dataset's weight, relative to the others; empty: the same
       'episodes': 0,  # to generate a task (control), or to keep at most (others); 0: the dataset's default
       'window_timesteps': 0,  # longest window; 0: as long as the row
-      'hide_actions': 0.0,  # share of the windows whose input hides the action tokens (paper section 2.8's robot trick)
+      'hide_actions': 0.0,  # share of windows with action tokens hidden in the input (paper appendix G)
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
       'path': '',  # text_folder: where the files are
   })
@@ -108,6 +109,7 @@ def training_config() -> ml_collections.ConfigDict:
       'keep_checkpoints': 2,
   })
   config.optimizer = ml_collections.ConfigDict({
+      'name': 'adamw',  # or muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest
       'b1': 0.9,
       'b2': 0.95,
       'eps': 1e-8,
@@ -125,7 +127,7 @@ def training_config() -> ml_collections.ConfigDict:
 
 
 def acting_config() -> ml_collections.ConfigDict:
-  """Section 2.8. What is seen at play follows the mixture entry's `window_timesteps` and `hide_actions`."""
+  """Section 2.4. What is seen at play follows the mixture entry's `window_timesteps` and `hide_actions`."""
   return ml_collections.ConfigDict({
       'prompt': True,  # starts with the first tokens of a successful demonstration
       'prompt_share_of_row': 0.5,  # longest prompt, as a share of L
@@ -135,7 +137,7 @@ def acting_config() -> ml_collections.ConfigDict:
 
 
 def evaluation_config() -> ml_collections.ConfigDict:
-  """Section 4.1 and appendix."""
+  """Section 4.1: 50 episodes a task."""
   return ml_collections.ConfigDict({
       'episodes': 50,
       'seed': 1_000_000,  # first evaluation seed; demonstrations are made from seeds below it

@@ -104,12 +104,25 @@ def dataset_of(source: EpisodeSource) -> str:
 
 
 def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray:
-  """Share of positions of each source, float64, summing to 1; tasks of one dataset share its weight equally."""
-  tasks = collections.Counter(dataset_of(source) for source in sources)
-  missing = sorted(set(mixture) - set(tasks)), sorted(set(tasks) - set(mixture))
+  """Share of positions of each source, float64, summing to 1.
+
+  Args:
+    mixture: dataset -> entry; `task_weights` divides an entry's weight among its tasks, equally where it is empty.
+    sources: every dataset's tasks in the order of its entry.
+  """
+  of_dataset = collections.defaultdict(list)
+  for i, source in enumerate(sources):
+    of_dataset[dataset_of(source)].append(i)
+  missing = sorted(set(mixture) - set(of_dataset)), sorted(set(of_dataset) - set(mixture))
   if any(missing):
     raise InputError(f'data.mixture: {missing[0]} have no dataset and {missing[1]} no weight; run `gato-jax prepare`')
-  shares = np.array([mixture[dataset_of(source)].weight / tasks[dataset_of(source)] for source in sources], float)
+  shares = np.zeros(len(sources))
+  for dataset, members in of_dataset.items():
+    weights = np.asarray(mixture[dataset].task_weights or [1.0] * len(members), float)
+    if len(weights) != len(members) or weights.min() < 0 or weights.sum() <= 0:
+      raise InputError(f'data.mixture.{dataset}.task_weights is {mixture[dataset].task_weights}: it needs '
+                       f'{len(members)} numbers, one a task, at least 0 and one above it')
+    shares[members] = mixture[dataset].weight * weights / weights.sum()
   if not len(shares) or shares.min() < 0 or shares.sum() <= 0:
     raise InputError('data.mixture: weights must be at least 0, and one above it')
   return shares / shares.sum()

@@ -14,15 +14,15 @@ def get_config(arg: str | None = None):
     config.data.mixture = mixture()
   config.data.sequence_length = 128
   config.data.patches_per_row = 24
-  config.data.prompt.share = 0.1
+  config.data.prompt.max_share_of_row = 0.25
   config.data.vocabulary.text_size = 1024
   config.model.update(layers=4, width=128, heads=4, head_size=32, feed_forward=768, value_features=64)
   config.model.patch_channels = 32
   config.model.stochastic_depth = 0.0
-  config.training.update(steps=4400, batch_size=8, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
-  config.training.optimizer.clip_norm = 1.0
-  config.training.schedule.update(peak=2e-3, warmup_steps=200)
-  config.acting.temperature = 0.0
+  config.training.update(steps=3800, batch_size=8, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
+  config.training.optimizer.update(name='muon', clip_norm=1.0)
+  config.training.schedule.update(peak=5e-3, final_share=0.02, warmup_steps=200)
+  config.acting.prompt_share_of_row = 0.25
   config.evaluation.update(episodes=10, examples=200, text_tokens=20_000)
   if arg == 'tiny':
     shrink(config)
@@ -38,30 +38,32 @@ def mixture():
       'classic_control': mixture_entry(
           0.2,
           tasks=('CartPole-v1', 'Acrobot-v1', 'MountainCar-v0', 'LunarLander-v3'),
+          task_weights=(3, 1, 1, 6),
           episodes=100,
           **control,
       ),
       'dm_control': mixture_entry(
-          0.22,
+          0.42,
           tasks=('cartpole-swingup', 'pendulum-swingup', 'reacher-easy', 'point_mass-easy'),
-          episodes=120,
+          task_weights=(3, 3, 4, 1),
+          episodes=160,
           **(control | dict(noise=0.9)),
       ),
       'metaworld': mixture_entry(
-          0.22,
+          0.12,
           tasks=('reach-v3', 'push-v3', 'drawer-open-v3', 'button-press-topdown-v3'),
           episodes=100,
           **control,
       ),
       'babyai': mixture_entry(
-          0.14,
+          0.12,
           tasks=('OpenRedDoor-v0', 'GoToRedBallNoDists-v0', 'GoToLocalS5N2-v0'),
           episodes=800,
           **(control | dict(noise=0.3)),
       ),
-      'easy_vqa': mixture_entry(0.1),
-      'digits': mixture_entry(0.04),
-      'python_docs': mixture_entry(0.08),
+      'easy_vqa': mixture_entry(0.07),
+      'digits': mixture_entry(0.02),
+      'python_docs': mixture_entry(0.05),
   }
 
 

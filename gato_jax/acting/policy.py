@@ -1,4 +1,4 @@
-"""Plays one control task with a batch of episodes at once (paper section 2.8)."""
+"""Plays one control task with a batch of episodes at once (paper section 2.4)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Demonstrations to start an episode with (paper section 2.8)."""
+"""Demonstrations to start an episode with (paper section 2.4)."""
 
 from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.datasets.sources import ControlSource

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 from rich.console import Console
 
-from data_pipelines.datasets.catalogue import requests
+from data_pipelines.datasets.catalogue import SEED_LIMIT, requests
 from data_pipelines.environments.reference_scores import ReferenceScores, reference_scores
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import TaskSpec
@@ -36,8 +36,12 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     workdir: of a training run with a checkpoint; its newest one is evaluated.
 
   Raises:
-    InputError: no checkpoint, no data, a simulator that keeps failing, or reference scores that leave no scale.
+    InputError: no checkpoint, no data, a seed among the demonstrations', a simulator that keeps failing, or reference
+      scores that leave no scale.
   """
+  if config.evaluation.seed < SEED_LIMIT:
+    raise InputError(f'evaluation.seed is {config.evaluation.seed}: demonstrations are made from the seeds below '
+                     f'{SEED_LIMIT}; set it to at least that')
   trained = load_trained(workdir)
   config = _as_trained(config, trained.config)
   specs = {spec.name: spec for spec in _tasks(config)}

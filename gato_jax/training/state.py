@@ -69,14 +69,18 @@ def initial_state(definition: ModelDefinition, optimizer: optax.GradientTransfor
 def abstract_state(definition: ModelDefinition, optimizer: optax.GradientTransformation, mesh) -> TrainState:
   """Shapes, dtypes and shardings of the state on a mesh.
 
-  Adam's moments are sharded as their parameters are, scalars are on every device.
+  An optimizer's moments are sharded as their parameters are, scalars are on every device.
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
   shapes = jax.eval_shape(lambda: initial_state(definition, optimizer, 0))
   shardings = nnx.to_pure_dict(parameter_shardings(mesh, definition.abstract))
+
+  def is_masked(leaf):  # where a parameter belongs to another optimizer of a pair
+    return isinstance(leaf, optax.MaskedNode)
+
   optimizer_shardings = optax.tree.map_params(
-      optimizer, lambda _, sharding: sharding, shapes.optimizer_state, shardings,
-      transform_non_params=lambda _: everywhere)
+      optimizer, lambda leaf, sharding: leaf if is_masked(leaf) else sharding, shapes.optimizer_state, shardings,
+      transform_non_params=lambda _: everywhere, is_leaf=is_masked)
   state_shardings = TrainState(shardings, optimizer_shardings, everywhere, everywhere, everywhere)
   return jax.tree.map(
       lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state_shardings)

@@ -11,7 +11,7 @@ from data_pipelines.datasets.episodes import TextDocument
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import EpisodeIndex, open_index
-from data_pipelines.sequences.plan import PIECE, PackingPlan, Role
+from data_pipelines.sequences.plan import PIECE, PackingPlan, Role, mixture_shares
 from data_pipelines.sequences.windows import Prompts, WindowDrawer
 from tests.data_pipelines.token_cases import (
     CARTPOLE,
@@ -248,6 +248,20 @@ def test_bad_mixtures():
   with pytest.raises(InputError, match='is empty'):
     PackingPlan(data_config(mixture={'babyai': config.mixture['dm_control']}), [empty],
                 [open_index(empty, tokenizer())], 0)
+
+
+def test_task_weights_divide_a_datasets_share():
+  config = data_config()
+  tasks = [i for i, source in enumerate(SOURCES) if source.name.startswith('dm_control/')]
+  equal = mixture_shares(config.mixture, SOURCES)
+  config.mixture['dm_control'].task_weights = tuple(range(1, len(tasks) + 1))
+  shares = mixture_shares(config.mixture, SOURCES)
+  np.testing.assert_allclose(shares[tasks], equal[tasks].sum() * np.arange(1, len(tasks) + 1) / sum(
+      range(1, len(tasks) + 1)))
+  np.testing.assert_allclose(np.delete(shares, tasks), np.delete(equal, tasks))
+  config.mixture['dm_control'].task_weights = (1,) * (len(tasks) + 1)
+  with pytest.raises(InputError, match=f'dm_control.task_weights .* needs {len(tasks)} numbers'):
+    mixture_shares(config.mixture, SOURCES)
 
 
 def test_too_few_patch_slots_are_said(caplog):

@@ -7,6 +7,7 @@ import pytest
 
 from data_pipelines.datasets.prepare import prepare
 from data_pipelines.environments.reference_scores import ReferenceScores
+from data_pipelines.errors import InputError
 from gato_jax.config import default_config, mixture_entry
 from gato_jax.evaluation import evaluate as evaluation
 from gato_jax.evaluation.jobs import Job, run_jobs
@@ -34,6 +35,13 @@ def run(tmp_path_factory):
   prepare(config.data, workers=1)
   train(config, str(folder / 'run'))
   return config, str(folder / 'run')
+
+
+def test_evaluation_never_plays_the_demonstrations_seeds(tmp_path):
+  config = default_config()
+  config.evaluation.seed = 999_999
+  with pytest.raises(InputError, match='evaluation.seed is 999999'):
+    evaluation.evaluate(config, str(tmp_path))
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from data_pipelines.errors import InputError
 from gato_jax.config import default_config
-from gato_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+from gato_jax.training.optimizer import MUON_RMS, decay_mask, make_optimizer, make_schedule
 from gato_jax.training.state import define_model
 from tests.gato_jax.training_cases import VOCABULARY, tiny_run_config
 
@@ -90,3 +91,39 @@ def test_clipping_can_be_switched_without_a_new_state():
   without = make_optimizer(training).init({'kernel': jnp.ones(2)})
   training.optimizer.clip_norm = 1.0
   assert jax.tree.structure(make_optimizer(training).init({'kernel': jnp.ones(2)})) == jax.tree.structure(without)
+
+
+def test_muon_orthogonalises_the_blocks_matrices_and_leaves_the_rest_to_adamw():
+  config = tiny_run_config()
+  training = config.training
+  training.optimizer.update(name='muon', weight_decay=0.0)
+  training.schedule.update(initial=1.0, peak=1.0, warmup_steps=0, final_share=1.0)
+  parameters = define_model(config.model, VOCABULARY).initialize(0)
+  rng = np.random.default_rng(0)
+  gradients = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), parameters)
+  optimizer = make_optimizer(training)
+  updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+
+  def singular_values(update, rows):  # of layer 0's matrix, its first axis being what it reads
+    return np.linalg.svd(np.asarray(update)[0].reshape(rows, -1), compute_uv=False)
+
+  width, attention = config.model.width, updates['blocks']['attention']
+  for matrix in (attention['query'], updates['blocks']['feed_forward']['gate']):
+    values = singular_values(matrix, width)
+    assert values.max() / values.min() < 2  # Newton-Schulz stops near 1, not at it
+  values = singular_values(attention['output'], config.model.heads * config.model.head_size)
+  assert values.max() / values.min() < 2
+  root_mean_square = np.sqrt(np.mean(np.square(updates['blocks']['feed_forward']['gate'])))
+  assert root_mean_square == pytest.approx(MUON_RMS, rel=0.3)
+
+  adamw = optax.adamw(1.0, b1=0.9, b2=0.95, weight_decay=0.0, nesterov=True)
+  plain, _ = adamw.update(gradients, adamw.init(parameters), parameters)
+  np.testing.assert_allclose(updates['embedding']['tokens']['table'], plain['embedding']['tokens']['table'], rtol=1e-5)
+  np.testing.assert_allclose(updates['final_norm']['scale'], plain['final_norm']['scale'], rtol=1e-5)
+
+
+def test_unknown_optimizer():
+  training = default_config().training
+  training.optimizer.name = 'adam'
+  with pytest.raises(InputError, match='must be adamw or muon'):
+    make_optimizer(training)
