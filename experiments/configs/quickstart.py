@@ -19,7 +19,7 @@ def get_config(arg: str | None = None):
   config.model.update(layers=4, width=128, heads=4, head_size=32, feed_forward=768, value_features=64)
   config.model.patch_channels = 32
   config.model.stochastic_depth = 0.0
-  config.training.update(steps=3800, batch_size=8, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
+  config.training.update(steps=3200, batch_size=8, bin_smoothing=3.0, log_every=50, checkpoint_every=500)
   config.training.optimizer.update(name='muon', clip_norm=1.0)
   config.training.schedule.update(peak=5e-3, final_share=0.02, warmup_steps=200)
   config.acting.prompt_share_of_row = 0.25
