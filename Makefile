@@ -10,18 +10,22 @@ WORKDIR ?= runs/quickstart
 quickstart: $(VENV)/.installed
 	$(BIN)/gato-jax quickstart --workdir=$(WORKDIR)
 
-test: $(VENV)/.installed
+test: $(VENV)/.developing
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-fast: $(VENV)/.installed
+test-fast: $(VENV)/.developing
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.developing
 	$(BIN)/ruff check .
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[envs,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[envs]'
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[envs,suites,formats,dev]'
 	touch $@
 
 clean:

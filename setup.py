@@ -27,7 +27,7 @@ CORE = [
 ]
 
 EXTRAS = {
-    # Simulators, experts and the picture datasets that come as packages.
+    # The quickstart's simulators, experts and picture datasets.
     'envs': [
         'dm_control==1.0.28',  # the last release on mujoco 3.3; later ones pull mujoco 4
         'easy-vqa>=1.0',
@@ -38,6 +38,10 @@ EXTRAS = {
         'packaging>=23.0',  # metaworld imports it without declaring it
         'scikit-learn>=1.4',
     ],
+    # The other simulators.
+    'suites': [],
+    # Other people's file formats.
+    'formats': [],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     'dev': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
@@ -52,7 +56,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['gato_jax*', 'data_pipelines*', 'experiments*']),
-    package_data={'data_pipelines.environments': ['*.json']},
+    package_data={'data_pipelines.environments': ['scores/*.json']},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['gato-jax = gato_jax.cli:main']},

@@ -37,6 +37,7 @@ def data_config() -> ml_collections.ConfigDict:
   config.cache_megabytes = 1024  # tokenized episodes kept in memory
   config.read_threads = 2
   config.workers = 2  # processes that make datasets
+  config.skip_share = 0.01  # of a dataset's examples may be bad: they are named, counted and skipped; more is an error
   config.vocabulary = ml_collections.ConfigDict({
       'text_size': 32_000,
       'bins': 1024,
@@ -63,13 +64,14 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
   """
   entry = ml_collections.ConfigDict({
       'weight': weight,
+      'dataset': '',  # which one (data_pipelines/datasets/catalogue.py); empty: the entry's key in the mixture
       'tasks': (),  # control: task names; empty for datasets without tasks
       'task_weights': (),  # what each task gets of the dataset's weight, relative to the others; empty: the same
       'episodes': 0,  # to generate a task (control), or to keep at most (others); 0: the dataset's default
       'window_timesteps': 0,  # longest window; 0: as long as the row
       'hide_actions': 0.0,  # share of windows with action tokens hidden in the input (paper appendix G)
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
-      'path': '',  # text_folder: where the files are
+      'path': '',  # where the user's own files are, for a dataset that reads them
   })
   entry.lock().update(settings)
   return entry

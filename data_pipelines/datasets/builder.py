@@ -12,6 +12,7 @@ from data_pipelines.datasets.splits import hash_share
 from data_pipelines.errors import InputError
 
 Example = Mapping[str, Any]
+_SKIPS_BEFORE_SHARE = 20  # bad examples before the share of them is looked at, but for the end of a split
 
 
 class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -23,17 +24,37 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   DESCRIPTION = ''
 
-  def __init__(self, request: Request, data_dir: str, progress: Callable[[], None]):
-    """`progress` is called after each example."""
+  def __init__(self, request: Request, data_dir: str, progress: Callable[[], None], skip_share: float = 0.0):
+    """`progress` is called after each example; at most `skip_share` of a dataset's examples may be bad."""
     self.request = request
     self.dropped: list[str] = []  # a line for everything that was left out, and why
     self._progress = progress
+    self._skip_share = skip_share
+    self._kept = 0
+    self._skipped = 0
     config = tfds.core.BuilderConfig(name=request.config_name, version=request.type.version)
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
 
   @abc.abstractmethod
   def features(self) -> Mapping[str, Any]:
     """The features of an example."""
+
+  def skip(self, problem: str) -> None:
+    """Leaves a bad example out and counts it; `problem` names the example and what is wrong with it.
+
+    Raises:
+      InputError: so many were bad that the rest cannot be trusted.
+    """
+    self.dropped.append(problem)
+    self._skipped += 1
+    if self._skipped > _SKIPS_BEFORE_SHARE:
+      self._check_skipped()
+
+  def _check_skipped(self) -> None:
+    if self._skipped > self._skip_share * (self._kept + self._skipped):
+      raise InputError(
+          f'{self.request.name}: {self._skipped} of {self._kept + self._skipped} examples are bad; last, '
+          f'{self.dropped[-1]}. Mend them, or raise data.skip_share (it is {self._skip_share:g})')
 
   @abc.abstractmethod
   def examples(self) -> Mapping[str, Iterable[Example]]:
@@ -55,7 +76,9 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
     for key, example in enumerate(examples):
       yield key, example
+      self._kept += 1
       self._progress()
+    self._check_skipped()
     self.info.metadata['dropped'] = self.dropped
 
 

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 _queue: Any = None  # in a worker: what it tells about its progress
 
 
-def build_all(requests: Sequence[Request], data_dir: str, workers: int) -> None:
+def build_all(requests: Sequence[Request], data_dir: str, workers: int, skip_share: float = 0.0) -> None:
   """Builds all datasets, over whatever lies in their directories, and prints a line about each.
 
   Raises:
@@ -40,7 +40,7 @@ def build_all(requests: Sequence[Request], data_dir: str, workers: int) -> None:
   pool = ProcessPoolExecutor(min(workers, len(requests)), context, initializer=_start_worker, initargs=(progress,))
   try:
     slowest_first = sorted(requests, key=lambda request: -request.seconds)
-    _watch({pool.submit(_build, request, data_dir): request for request in slowest_first}, progress)
+    _watch({pool.submit(_build, request, data_dir, skip_share): request for request in slowest_first}, progress)
   except BrokenProcessPool as error:
     message = 'a process that built datasets died, perhaps for want of memory: lower data.workers and run again'
     raise InputError(message) from error
@@ -87,7 +87,7 @@ def _start_worker(progress: multiprocessing.Queue) -> None:
   warnings.simplefilter('ignore')
 
 
-def _build(request: Request, data_dir: str) -> str:
+def _build(request: Request, data_dir: str, skip_share: float) -> str:
   """Runs in a worker: builds one dataset.
 
   Returns:
@@ -103,7 +103,7 @@ def _build(request: Request, data_dir: str) -> str:
     module = importlib.import_module(f'data_pipelines.datasets.{request.dataset}.builder')
   except ModuleNotFoundError as error:
     raise InputError(f'{request.name} needs the package {error.name}: pip install "gato_jax[envs]"') from error
-  builder = module.Builder(request, data_dir, progress=lambda: _queue.put((request, 1)))
+  builder = module.Builder(request, data_dir, progress=lambda: _queue.put((request, 1)), skip_share=skip_share)
   with tempfile.TemporaryDirectory() as downloads:  # none, but TFDS makes the folder
     builder.download_and_prepare(download_dir=downloads)
   return _summary(request, directory, builder.info, time.monotonic() - start)

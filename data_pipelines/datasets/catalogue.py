@@ -24,6 +24,9 @@ class DatasetType:
   Attributes:
     kind: which of the episode classes it holds.
     episodes: how many a control task gets if the mixture does not say; 0: all there are.
+    row: the row of the paper's Table 1 that it stands for, or stands in for.
+    licence: of the data, or of the simulator that makes it.
+    path: what its files are, if it is read from files of the user's own; empty: it comes from packages.
     seconds: rough time to build one episode (control) or the dataset (others); the slowest are started first.
     version: raise it when the same request would give other records.
   """
@@ -31,18 +34,21 @@ class DatasetType:
   kind: SourceKind
   episodes: int = 0
   seconds: float = 1.0
+  row: str = ''
+  licence: str = ''
+  path: str = ''
   version: str = '1.0.0'
 
 
 DATASETS: Mapping[str, DatasetType] = {
-    'classic_control': DatasetType('control', episodes=100, seconds=0.1),
-    'dm_control': DatasetType('control', episodes=100, seconds=0.3),
-    'metaworld': DatasetType('control', episodes=100, seconds=0.3),
-    'babyai': DatasetType('control', episodes=100, seconds=0.02),
-    'easy_vqa': DatasetType('vqa', seconds=5),
-    'digits': DatasetType('caption', seconds=3),
-    'python_docs': DatasetType('text', seconds=10),
-    'text_folder': DatasetType('text', seconds=20),
+    'classic_control': DatasetType('control', episodes=100, seconds=0.1, row='classic control', licence='MIT'),
+    'dm_control': DatasetType('control', episodes=100, seconds=0.3, row='DM Control Suite', licence='Apache-2.0'),
+    'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
+    'babyai': DatasetType('control', episodes=100, seconds=0.02, row='BabyAI', licence='Apache-2.0'),
+    'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
+    'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause'),
+    'python_docs': DatasetType('text', seconds=10, row='MassiveText', licence='PSF-2.0'),
+    'text_folder': DatasetType('text', seconds=20, row='MassiveText', path='the folder of your texts'),
 }
 
 
@@ -58,7 +64,8 @@ class Request:
     episodes: control: how many episodes; others: at most so many examples a split, 0 for all.
     noise: control: share of the episodes with noise injected.
     seed: control: what the episodes' seeds are drawn from.
-    path: text_folder: where the user's files are.
+    path: where the user's files are, for a dataset that reads them.
+    entry: the key of the mixture that asks for it, where that is not `dataset`; the records do not depend on it.
   """
 
   dataset: str
@@ -67,6 +74,7 @@ class Request:
   noise: float = 0.0
   seed: int = 0
   path: str = ''
+  entry: str = ''
 
   @property
   def type(self) -> DatasetType:
@@ -74,8 +82,14 @@ class Request:
 
   @property
   def name(self) -> str:
-    """The name of its source: `dataset/task`, or the dataset."""
-    return f'{self.dataset}/{self.task}' if self.task else self.dataset
+    """The name of its source: the mixture's key, and the task after a slash if it has one."""
+    entry = self.entry or self.dataset
+    return f'{entry}/{self.task}' if self.task else entry
+
+  @property
+  def task_name(self) -> str:
+    """Control: the task's name in the registry of environments."""
+    return f'{self.dataset}/{self.task}'
 
   @property
   def config_name(self) -> str:
@@ -102,30 +116,31 @@ def requests(data_config: Any) -> list[Request]:
   """The datasets of a mixture, in its order.
 
   Args:
-    data_config: a config with `mixture` (dataset -> entry with tasks, episodes, noise, path) and `seed`.
+    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path) and `seed`.
 
   Raises:
     InputError: an unknown dataset, a control dataset without tasks or with a task twice, settings that do not apply.
   """
   result = []
-  for dataset, entry in data_config.mixture.items():
+  for name, entry in data_config.mixture.items():
+    where = f'data.mixture.{name}'
+    dataset = entry.dataset or name
     if dataset not in DATASETS:
       nearest = difflib.get_close_matches(dataset, DATASETS, n=1)
       hint = f'did you mean {nearest[0]!r}?' if nearest else f'there are: {", ".join(DATASETS)}'
-      raise InputError(f'data.mixture.{dataset}: unknown dataset; {hint}')
+      raise InputError(f'{where}: unknown dataset {dataset!r}; {hint}')
     if entry.episodes < 0:
-      raise InputError(f'data.mixture.{dataset}.episodes is {entry.episodes}; it must be 0 (the default) or more')
+      raise InputError(f'{where}.episodes is {entry.episodes}; it must be 0 (the default) or more')
     if DATASETS[dataset].kind == 'control':
-      result += _control_requests(dataset, entry, data_config.seed)
+      result += _control_requests(where, name, dataset, entry, data_config.seed)
     else:
-      result.append(_other_request(dataset, entry))
+      result.append(_other_request(where, name, dataset, entry))
   if not result:
     raise InputError('data.mixture is empty: name at least one dataset')
   return result
 
 
-def _control_requests(dataset: str, entry: Any, seed: int) -> list[Request]:
-  where = f'data.mixture.{dataset}'
+def _control_requests(where: str, name: str, dataset: str, entry: Any, seed: int) -> list[Request]:
   if not entry.tasks:
     raise InputError(f'{where}.tasks is empty: name the tasks to train on')
   if len(set(entry.tasks)) < len(entry.tasks):
@@ -135,17 +150,17 @@ def _control_requests(dataset: str, entry: Any, seed: int) -> list[Request]:
   if entry.path:
     raise InputError(f'{where}.path is set, but a control dataset is generated, not read: leave it empty')
   episodes = entry.episodes or DATASETS[dataset].episodes
-  result = [Request(dataset, task, episodes, entry.noise, seed) for task in entry.tasks]
+  result = [Request(dataset, task, episodes, entry.noise, seed, entry=name) for task in entry.tasks]
   for request in result:
-    task_spec(request.name)  # raises where there is no such task
+    task_spec(request.task_name)  # raises where there is no such task
   return result
 
 
-def _other_request(dataset: str, entry: Any) -> Request:
-  where = f'data.mixture.{dataset}'
+def _other_request(where: str, name: str, dataset: str, entry: Any) -> Request:
   if entry.tasks or entry.noise:
     raise InputError(f'{where}: tasks and noise are for control datasets: leave them out')
-  if bool(entry.path) != (dataset == 'text_folder'):
-    remedy = 'name the folder of your .txt, .md or .jsonl files' if not entry.path else 'only text_folder has a path'
+  files = DATASETS[dataset].path
+  if bool(entry.path) != bool(files):
+    remedy = f'name {files}' if files else f'{dataset} comes from a package and has no path'
     raise InputError(f'{where}.path is {entry.path!r}: {remedy}')
-  return Request(dataset, episodes=entry.episodes, path=entry.path)
+  return Request(dataset, episodes=entry.episodes, path=entry.path, entry=name)

@@ -49,7 +49,7 @@ def demonstrations(request: Request, dropped: list[str]) -> Iterator[Demonstrati
   Raises:
     InputError: an unknown task, or its expert fails on more seeds than it solves (and on more than ten).
   """
-  environment = _Recorder(make(request.name))
+  environment = _Recorder(make(request.task_name))
   expert = make_expert(environment.inner)
   seeds = _seeds(request)
   for kept in range(request.episodes):
@@ -83,7 +83,7 @@ def _seeds(request: Request) -> Iterator[int]:
   most = 2 * request.episodes + _FAILURES_ALLOWED + 1
   if most > SEED_LIMIT:
     raise InputError(f'{request.name}: there are not enough seeds below {SEED_LIMIT} for {request.episodes} episodes')
-  generator = np.random.default_rng([request.seed, zlib.crc32(request.name.encode())])
+  generator = np.random.default_rng([request.seed, zlib.crc32(request.task_name.encode())])
   start = int(generator.integers(SEED_LIMIT - most + 1))
   return iter(range(start, start + most))
 

@@ -37,7 +37,7 @@ def prepare(data_config: Any, *, workers: int) -> None:
   for request in missing:
     if os.path.isdir(request.directory(data_config.dir)):
       print(f'{request.name}: building again, as {problems[request]}')
-  build_all(missing, data_config.dir, workers)
+  build_all(missing, data_config.dir, workers, data_config.skip_share)
   path = _tokenizer_path(data_config)
   if missing or not os.path.exists(path):
     print(f'learning {data_config.vocabulary.text_size} subwords')

@@ -22,7 +22,7 @@ class ControlBuilder(RequestBuilder, skip_registration=True):
   """Demonstrations of one task. metadata.json holds the task's spec and a table of the episodes."""
 
   def features(self) -> Mapping[str, Any]:
-    spec = task_spec(self.request.name)
+    spec = task_spec(self.request.task_name)
     steps = {
         'observation': {key: _feature(item) for key, item in spec.observation.items()},
         'action': _feature(spec.action),
@@ -41,7 +41,7 @@ class ControlBuilder(RequestBuilder, skip_registration=True):
     return {'train': self._episodes()}
 
   def _episodes(self) -> Iterator[Example]:
-    spec = task_spec(self.request.name)
+    spec = task_spec(self.request.task_name)
     table: dict[str, list] = {key: [] for key in ('length', 'agent', 'return', 'success', 'seed')}
     for demonstration in demonstrations(self.request, self.dropped):
       example = rlds_example(spec, demonstration)

@@ -229,7 +229,7 @@ def defect(request: Request, data_dir: str) -> str | None:
       metadata = json.load(file)
   except Exception as error:  # TFDS, protocol buffers and ArrayRecord each have their own for a damaged file
     return f'{directory} is half-written ({error})'
-  if request.task and metadata['task'] != json.loads(json.dumps(task_spec(request.name).to_json())):
+  if request.task and metadata['task'] != json.loads(json.dumps(task_spec(request.task_name).to_json())):
     return f'{directory} was made when the task had other observations or actions'
   if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
     return f'the files of {request.path} have changed since {directory} was made'

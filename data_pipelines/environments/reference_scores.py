@@ -1,8 +1,8 @@
 """Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
 
-They are measured, and lie beside this module. To measure them again:
+They are measured, and lie beside this module in `scores/<domain>.json`. To measure them again:
 
-  python -m data_pipelines.environments.reference_scores [--tasks NAME ...] [--episodes N] [--workers N]
+  python -m data_pipelines.environments.reference_scores [--domain NAME] [--tasks NAME ...] [--episodes N] [--workers N]
 """
 
 import argparse
@@ -26,7 +26,7 @@ from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 
 FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
-FILE_NAME = 'reference_scores.json'
+FOLDER = 'scores'
 
 
 class ReferenceScores(NamedTuple):
@@ -39,8 +39,7 @@ class ReferenceScores(NamedTuple):
 
 def reference_scores(name: str) -> ReferenceScores:
   """A task's stored scores; raises InputError where the task is unknown or was never measured."""
-  task_spec(name)
-  stored = _stored()
+  stored = _stored(task_spec(name).domain)
   if name not in stored:
     raise InputError(f'{name} has no reference scores; measure them: '
                      f'python -m data_pipelines.environments.reference_scores --tasks {name}')
@@ -48,9 +47,10 @@ def reference_scores(name: str) -> ReferenceScores:
 
 
 @functools.cache
-def _stored() -> dict[str, ReferenceScores]:
-  text = importlib.resources.files(__package__).joinpath(FILE_NAME).read_text()
-  return {name: ReferenceScores(**fields) for name, fields in json.loads(text).items()}
+def _stored(domain: str) -> dict[str, ReferenceScores]:
+  file = importlib.resources.files(__package__).joinpath(FOLDER, f'{domain}.json')
+  scores = json.loads(file.read_text()) if file.is_file() else {}
+  return {name: ReferenceScores(**fields) for name, fields in scores.items()}
 
 
 def measure(name: str, episodes: int) -> ReferenceScores:
@@ -82,24 +82,34 @@ def _score(spec: TaskSpec, episode_return: float, success: bool) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog='python -m data_pipelines.environments.reference_scores')
-  parser.add_argument('--tasks', nargs='+', default=task_names(), metavar='NAME', help='all tasks by default')
+  parser.add_argument('--domain', help='all tasks of one suite; by default all there are')
+  parser.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks')
   parser.add_argument('--episodes', type=int, default=50)
   parser.add_argument('--workers', type=int, default=2)
   options = parser.parse_args(arguments)
-  for name in options.tasks:
+  names = options.tasks or task_names(options.domain)
+  for name in names:
     task_spec(name)
-  scores = dict(_stored())
   # A forked worker would share the simulators' OpenGL and signal state.
   context = multiprocessing.get_context('spawn')
   with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-    measured = {pool.submit(measure, name, options.episodes): name for name in options.tasks}
+    measured = {pool.submit(measure, name, options.episodes): name for name in names}
     for count, future in enumerate(concurrent.futures.as_completed(measured), start=1):
       name = measured[future]
-      scores[name] = future.result()
-      print(f'[{count}/{len(measured)}] {name}: random {scores[name].random:.4g}, expert {scores[name].expert:.4g}',
-            flush=True)
-  ordered = {name: scores[name]._asdict() for name in task_names() if name in scores}
-  Path(__file__).with_name(FILE_NAME).write_text(json.dumps(ordered, indent=2) + '\n')
+      scores = future.result()
+      _store(name, scores)
+      print(f'[{count}/{len(measured)}] {name}: random {scores.random:.4g}, expert {scores.expert:.4g}', flush=True)
+
+
+def _store(name: str, scores: ReferenceScores) -> None:
+  """Writes one task's scores into its domain's file, and leaves the other tasks' as they are."""
+  domain = task_spec(name).domain
+  path = Path(__file__).with_name(FOLDER) / f'{domain}.json'
+  stored = json.loads(path.read_text()) if path.exists() else {}
+  stored[name] = scores._asdict()
+  ordered = {name: stored[name] for name in task_names(domain) if name in stored}
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(json.dumps(ordered, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import pathlib
 
 import ml_collections
 
-from data_pipelines.datasets.catalogue import requests
+from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.environments.registry import make, task_spec
 from data_pipelines.environments.specs import TaskSpec
@@ -28,27 +28,29 @@ def play_task(
     workdir: of the training run.
     step: which of its checkpoints.
     config: sections data, acting and evaluation are read.
-    name: the task.
+    name: of the task, as the mixture has it.
     video: where to write a GIF of the first episode; None: nowhere.
 
   Returns:
     What was played. Its frames stay here; `video` is not written where the task cannot be drawn.
   """
   settings = config.evaluation
-  spec = task_spec(name)
-  policy = make_policy(load(workdir, step), config, spec, min(settings.environments, settings.episodes))
+  request = next(request for request in requests(config.data) if request.name == name)
+  spec = task_spec(request.task_name)
+  policy = make_policy(load(workdir, step), config, request, min(settings.environments, settings.episodes))
   seeds = range(settings.seed, settings.seed + settings.episodes)
   rollouts = play(
-      policy, functools.partial(make, name), seeds, _prompts(config, name),
+      policy, functools.partial(make, spec.name), seeds, _prompts(config, request),
       frame_every=frame_interval(spec.max_steps) if video else 0)
   if rollouts.frames:
     write_gif(rollouts.frames, video)
   return dataclasses.replace(rollouts, frames=())
 
 
-def make_policy(trained: Trained, config: ml_collections.ConfigDict, task: TaskSpec, batch_size: int) -> Policy:
-  """A policy that sees at play what the mixture's entry for the task's suite made it see in training."""
-  entry = config.data.mixture[task.domain]
+def make_policy(trained: Trained, config: ml_collections.ConfigDict, request: Request, batch_size: int) -> Policy:
+  """A policy that sees at play what the task's entry in the mixture made it see in training."""
+  entry = config.data.mixture[request.entry]
+  task = task_spec(request.task_name)
   return Policy(
       trained.model, trained.tokenizer, task, batch_size=batch_size, sequence_length=config.data.sequence_length,
       patches_per_row=config.data.patches_per_row, window_timesteps=entry.window_timesteps,
@@ -61,8 +63,7 @@ def cost(spec: TaskSpec) -> float:
   return spec.max_steps * (observation + 1 + spec.action.size)
 
 
-def _prompts(config: ml_collections.ConfigDict, name: str):
+def _prompts(config: ml_collections.ConfigDict, request: Request):
   if not config.acting.prompt:
     return None
-  request = next(request for request in requests(config.data) if request.name == name)
   return demonstrations(open_source(request, config.data.dir, 'train'), config.evaluation.episodes)

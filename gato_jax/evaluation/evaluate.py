@@ -44,7 +44,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
                      f'{SEED_LIMIT}; set it to at least that')
   trained = load_trained(workdir)
   config = _as_trained(config, trained.config)
-  specs = {spec.name: spec for spec in _tasks(config)}
+  specs = _tasks(config)
   references = _references(specs)
   folder = pathlib.Path(workdir) / FOLDER
   folder.mkdir(parents=True, exist_ok=True)
@@ -109,13 +109,15 @@ def _as_trained(config: ml_collections.ConfigDict, trained: ml_collections.Confi
   return result
 
 
-def _tasks(config: ml_collections.ConfigDict) -> list[TaskSpec]:
-  return [task_spec(request.name) for request in requests(config.data) if request.type.kind == 'control']
+def _tasks(config: ml_collections.ConfigDict) -> dict[str, TaskSpec]:
+  """The control tasks by their names in the mixture."""
+  control_requests = (request for request in requests(config.data) if request.type.kind == 'control')
+  return {request.name: task_spec(request.task_name) for request in control_requests}
 
 
 def _references(specs: Mapping[str, TaskSpec]) -> dict[str, ReferenceScores]:
   """Checked before anything is played."""
-  references = {name: reference_scores(name) for name in specs}
+  references = {name: reference_scores(spec.name) for name, spec in specs.items()}
   for name, reference in references.items():
     try:
       normalised_score(0.0, reference.random, reference.expert)
@@ -126,9 +128,9 @@ def _references(specs: Mapping[str, TaskSpec]) -> dict[str, ReferenceScores]:
 
 def _one_a_domain(specs: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
   first = {}
-  for spec in specs.values():
-    first.setdefault(spec.domain, spec)
-  return {spec.name: spec for spec in first.values()}
+  for name, spec in specs.items():
+    first.setdefault(spec.domain, name)
+  return {name: specs[name] for name in first.values()}
 
 
 def _print_files(folder: pathlib.Path, videos, console: Console) -> None:

@@ -1,6 +1,7 @@
 """Preparing a mixture in worker processes: what is built, kept, mended and refused."""
 
 import copy
+import json
 import pathlib
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data_pipelines.datasets import building
+from data_pipelines.datasets.builder import RequestBuilder
 from data_pipelines.datasets.catalogue import DATASETS, Request, requests
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
 from data_pipelines.errors import InputError
@@ -19,12 +22,13 @@ VOCABULARY = dict(text_size=400, bins=64, discrete_size=64, discrete_overlaps_te
 
 
 def entry(**settings):
-  return types.SimpleNamespace(**{'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': ''} | settings)
+  return types.SimpleNamespace(**{'dataset': '', 'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': ''} | settings)
 
 
 def data_config(directory, **mixture):
   vocabulary = types.SimpleNamespace(**VOCABULARY)
-  return types.SimpleNamespace(dir=str(directory), seed=0, mixture=mixture, vocabulary=vocabulary, mask_question=True)
+  return types.SimpleNamespace(dir=str(directory), seed=0, mixture=mixture, vocabulary=vocabulary, mask_question=True,
+                               skip_share=0.0)
 
 
 def control_config(directory):
@@ -160,7 +164,7 @@ def test_prompts_come_from_the_better_half_of_the_clean_episodes(prepared):
 
 @pytest.mark.parametrize(('mixture', 'message'), [
     ({}, 'data.mixture is empty'),
-    ({'dm_contol': entry()}, "unknown dataset; did you mean 'dm_control'"),
+    ({'dm_contol': entry()}, "unknown dataset 'dm_contol'; did you mean 'dm_control'"),
     ({'babyai': entry()}, 'data.mixture.babyai.tasks is empty'),
     ({'classic_control': entry(tasks=('CartPole-v1', 'CartPole-v1'))}, 'names a task twice'),
     ({'classic_control': entry(tasks=('CartPole-v2',))}, "did you mean 'classic_control/CartPole-v1'"),
@@ -168,12 +172,20 @@ def test_prompts_come_from_the_better_half_of_the_clean_episodes(prepared):
     ({'classic_control': entry(tasks=('CartPole-v1',), path='x')}, 'path is set'),
     ({'digits': entry(episodes=-1)}, 'data.mixture.digits.episodes is -1'),
     ({'digits': entry(noise=0.1)}, 'tasks and noise are for control'),
-    ({'digits': entry(path='x')}, 'only text_folder has a path'),
+    ({'digits': entry(path='x')}, 'digits comes from a package and has no path'),
     ({'text_folder': entry()}, 'name the folder'),
 ])
 def test_bad_mixtures(mixture, message):
   with pytest.raises(InputError, match=message):
     requests(data_config('data', **mixture))
+
+
+def test_an_entry_under_a_name_of_its_own():
+  mixture = {'more_digits': entry(dataset='digits'), 'easy': entry(dataset='classic_control', tasks=('CartPole-v1',))}
+  digits, cartpole = requests(data_config('data', **mixture))
+  assert (digits.name, digits.dataset) == ('more_digits', 'digits')
+  assert digits.directory('data') == Request('digits').directory('data')
+  assert (cartpole.name, cartpole.task_name) == ('easy/CartPole-v1', 'classic_control/CartPole-v1')
 
 
 def test_no_workers_and_too_many_episodes(tmp_path, monkeypatch):
@@ -182,7 +194,7 @@ def test_no_workers_and_too_many_episodes(tmp_path, monkeypatch):
   monkeypatch.setattr(building, '_queue', types.SimpleNamespace(put=lambda item: None))
   many = Request('classic_control', 'CartPole-v1', episodes=600_000)
   with pytest.raises(InputError, match='CartPole-v1: there are not enough seeds'):
-    building._build(many, str(tmp_path))
+    building._build(many, str(tmp_path), 0.0)
 
 
 def test_every_setting_of_a_request_moves_its_directory():
@@ -204,10 +216,10 @@ def test_preparing_and_opening_load_neither_jax_nor_tensorflow_nor_a_simulator(p
   code = f'''
 import sys, types
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
-entry = types.SimpleNamespace(tasks=("CartPole-v1", "Acrobot-v1"), episodes=3, noise=0.5, path="")
-digits = types.SimpleNamespace(tasks=(), episodes=40, noise=0.0, path="")
+entry = types.SimpleNamespace(dataset="", tasks=("CartPole-v1", "Acrobot-v1"), episodes=3, noise=0.5, path="")
+digits = types.SimpleNamespace(dataset="", tasks=(), episodes=40, noise=0.0, path="")
 config = types.SimpleNamespace(dir={prepared.dir!r}, seed=0, mixture=dict(classic_control=entry, digits=digits),
-                               vocabulary=types.SimpleNamespace(**{VOCABULARY!r}), mask_question=True)
+                               vocabulary=types.SimpleNamespace(**{VOCABULARY!r}), mask_question=True, skip_share=0.0)
 prepare(config, workers=1)
 assert len(open_sources(config, "train")[0][0].action)
 open_tokenizer(config)
@@ -229,3 +241,36 @@ print(*({{"jax", "tensorflow"}} & set(sys.modules)))
 '''
   result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert result.stdout.splitlines()[-1] == ''
+
+
+class SomeBad(RequestBuilder, skip_registration=True):
+  """Of its ten examples, the odd ones up to `BAD` are bad."""
+
+  name = 'python_docs'
+  BAD = 1
+
+  def features(self):
+    return {'text': tfds.features.Text()}
+
+  def examples(self):
+    return {'train': self._documents()}
+
+  def _documents(self):
+    for number in range(10):
+      if number % 2 and number <= self.BAD:
+        self.skip(f'file{number}: torn')
+      else:
+        yield {'text': f'document {number}'}
+
+
+def test_bad_examples_are_skipped_up_to_a_share(tmp_path):
+  request = Request('python_docs')
+  builder = SomeBad(request, str(tmp_path), progress=lambda: None, skip_share=0.1)
+  builder.download_and_prepare(download_dir=str(tmp_path))
+  metadata = json.loads((pathlib.Path(request.directory(str(tmp_path))) / 'metadata.json').read_text())
+  assert metadata['dropped'] == ['file1: torn'] and builder.info.splits['train'].num_examples == 9
+  SomeBad.BAD = 3
+  builder = SomeBad(Request('python_docs', episodes=1), str(tmp_path), progress=lambda: None, skip_share=0.1)
+  with pytest.raises(InputError, match='2 of 10 examples are bad; last, file3: torn. Mend them, or raise data.skip_sh'):
+    builder.download_and_prepare(download_dir=str(tmp_path))
+  assert not pathlib.Path(Request('python_docs', episodes=1).directory(str(tmp_path))).exists()

@@ -1,6 +1,7 @@
 """Demonstrations: the label is the expert's, the action the executed one, and a failing expert is reported."""
 
 import importlib.util
+import json
 import threading
 import time
 
@@ -270,7 +271,7 @@ def test_stored_reference_scores(name):
 def test_unknown_and_unmeasured_reference_scores(monkeypatch):
   with pytest.raises(InputError, match='did you mean'):
     reference_scores.reference_scores('dm_control/reacher_easy')
-  monkeypatch.setattr(reference_scores, '_stored', dict)
+  monkeypatch.setattr(reference_scores, '_stored', lambda domain: {})
   with pytest.raises(InputError, match='has no reference scores; measure them: python -m'):
     reference_scores.reference_scores('dm_control/reacher-easy')
 
@@ -281,6 +282,9 @@ def test_measuring_again_writes_the_file(monkeypatch, tmp_path, capsys):
   name = 'classic_control/MountainCar-v0'
   reference_scores.main(['--tasks', name, '--episodes', '3', '--workers', '1'])
   assert f'[1/1] {name}: random -200, expert -1' in capsys.readouterr().out
-  written = (tmp_path / 'reference_scores.json').read_text()
-  assert '"episodes": 3' in written and reference_scores.reference_scores('dm_control/reacher-easy').episodes >= 50
-  assert set(written.split('"')) >= set(registry.task_names())  # the other tasks' scores are kept
+  path = tmp_path / 'scores/classic_control.json'
+  assert json.loads(path.read_text())[name]['episodes'] == 3
+  path.write_text(json.dumps({'classic_control/Acrobot-v1': {}} | json.loads(path.read_text())))
+  reference_scores.main(['--tasks', name, '--episodes', '2', '--workers', '1'])
+  written = json.loads(path.read_text())  # the other tasks' scores are kept
+  assert list(written) == ['classic_control/Acrobot-v1', name] and written[name]['episodes'] == 2
