@@ -146,5 +146,5 @@ def evaluation_config() -> ml_collections.ConfigDict:
       'environments': 10,  # of a task, played at once
       'workers': 2,  # processes that play, on one CPU core each; 0: play in this process, on its accelerator
       'examples': 500,  # held-out captions and questions asked
-      'text_tokens': 50_000,  # held-out text scored
+      'text_characters': 50_000,  # of held-out text scored
   })

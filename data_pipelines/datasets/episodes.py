@@ -66,12 +66,14 @@ class EpisodeSource(Protocol):
     kind: which of the episode classes it yields.
     task: the task's spec; None unless `kind` is `control`.
     directory: where it lies on disk; indexes are cached there.
+    noisy: bool [episodes], whether noise was injected; such an episode is no prompt.
   """
 
   name: str
   kind: SourceKind
   task: TaskSpec | None
   directory: str
+  noisy: np.ndarray
 
   def __len__(self) -> int: ...
 

@@ -35,6 +35,11 @@ class LazyImages(Sequence):
   def __len__(self) -> int:
     return len(self._pngs)
 
+  @property
+  def nbytes(self) -> int:
+    """Memory it holds, compressed."""
+    return sum(map(len, self._pngs))
+
   def __getitem__(self, index: int | slice) -> np.ndarray:
     if not isinstance(index, slice):
       return decode_png(self._pngs[index])

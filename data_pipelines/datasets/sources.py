@@ -62,6 +62,11 @@ class RecordSource:
       raise IndexError(f'{self.name} has {len(self)} episodes, none at {index}')
     return self._episode(int(index))
 
+  @property
+  def noisy(self) -> np.ndarray:
+    """bool [episodes], whether noise was injected."""
+    return np.zeros(len(self), bool)
+
   def texts(self) -> Iterator[str]:
     """All text of the split, to learn subwords from. Reads the records, decodes no picture."""
     for record in range(len(self._records)):
@@ -116,6 +121,10 @@ class ControlSource(RecordSource):
         noisy=np.array([agent == NOISY_AGENT for agent in columns['agent']]),
         seed=np.array(columns['seed'], np.int64),
     )
+
+  @property
+  def noisy(self) -> np.ndarray:
+    return self.table.noisy
 
   def demonstrations(self) -> np.ndarray:
     """Indexes of the episodes fit for a prompt at play: free of noise and successful.

@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import tempfile
+import zipfile
 
 import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from data_pipelines.tokenization.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +55,14 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   """
   path = os.path.join(source.directory, f'episode_index_{_digest(source, tokenizer)}.npz') if source.directory else ''
   if os.path.exists(path):
-    with np.load(path) as arrays:
-      return EpisodeIndex(**arrays)
+    try:
+      with np.load(path) as arrays:
+        return EpisodeIndex(**{field.name: arrays[field.name] for field in dataclasses.fields(EpisodeIndex)})
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+      logging.warning('%s is damaged (%s); it is made anew', path, error)
   index = _build(source, tokenizer)
   if path:
-    _save(index, path)
+    _save(index, tokenizer.vocabulary, path)
   return index
 
 
@@ -85,11 +90,11 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
   return digest.hexdigest()[:16]
 
 
-def _save(index: EpisodeIndex, path: str) -> None:
+def _save(index: EpisodeIndex, vocabulary: Vocabulary, path: str) -> None:
   """Atomic, since several hosts may do it at once; a directory that cannot be written only costs the time."""
   try:
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), suffix='.npz', delete=False) as file:
-      np.savez_compressed(file, **dataclasses.asdict(index))
+      np.savez_compressed(file, **dataclasses.asdict(index), vocabulary=json.dumps(vocabulary.to_json()))
     os.replace(file.name, path)
   except OSError as error:
     logging.warning('%s: the episode index could not be kept (%s); it is made anew each time', path, error)

@@ -78,8 +78,10 @@ class PackingPlan:
     if source.kind != 'control':
       return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
     entry, prompt = config.mixture[dataset_of(source)], config.prompt
-    prompts = Prompts(prompt.share, prompt.from_end, int(prompt.max_share_of_row * config.sequence_length),
+    prompts = Prompts(np.flatnonzero(~source.noisy), prompt.share, prompt.from_end,
+                      int(prompt.max_share_of_row * config.sequence_length),
                       int(prompt.max_share_of_row * config.patches_per_row))
+    _warn_of_unfit_prompts(source, index, prompts)
     return WindowDrawer(number, index, config.sequence_length, config.patches_per_row, entry.window_timesteps, prompts,
                         entry.hide_actions)
 
@@ -143,6 +145,14 @@ def _require_room(room: int, key: str, unit: str, source: EpisodeSource, episode
   if needed > room:
     raise InputError(f'{source.name}, episode {episode}: one timestep needs {needed} {unit}, a row has {room}; set '
                      f'data.{key} to {needed} at least')
+
+
+def _warn_of_unfit_prompts(source: EpisodeSource, index: EpisodeIndex, prompts: Prompts) -> None:
+  if index.step_tokens.min() > prompts.max_tokens or index.step_patches.min() > prompts.max_patches:
+    logging.warning('%s: a timestep has %d tokens and %d patches, a prompt at most %d and %d: it is trained and played '
+                    'without prompts. Raise data.prompt.max_share_of_row, data.patches_per_row or data.sequence_length',
+                    source.name, index.step_tokens.min(), index.step_patches.min(), prompts.max_tokens,
+                    prompts.max_patches)
 
 
 def _warn_of_scarce_slots(config: Any, indexes: Sequence[EpisodeIndex], shares: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class TokenizedEpisode:
 
   @property
   def nbytes(self) -> int:
-    """Memory it holds; of pictures only what they say themselves."""
+    """Memory it holds, pictures as compressed as they are."""
     arrays = (self.tokens, self.labels, self.loss_mask, self.local_positions, self.step_ends, *self.pictures)
     return sum(getattr(array, 'nbytes', 0) for array in arrays)
 

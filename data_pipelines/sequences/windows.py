@@ -23,8 +23,12 @@ class Segment(NamedTuple):
 
 
 class Prompts(NamedTuple):
-  """The paper's prompt conditioning (section 2.3): its share, the share taken from the end, and its longest length."""
+  """The paper's prompt conditioning (section 2.3): its share, the share taken from the end, and its longest length.
 
+  `episodes` are those that prompts come from: the ones without injected noise, as the prompts at play are.
+  """
+
+  episodes: np.ndarray
   share: float
   from_end: float
   max_tokens: int
@@ -51,7 +55,7 @@ class WindowDrawer:
     self._row_tokens = row_tokens
     self._row_patches = row_patches
     self._window_timesteps = window_timesteps or index.timesteps
-    self._prompts = prompts if len(index.lengths) > 1 else None
+    self._prompts = prompts if prompts and len(prompts.episodes) else None
     self._hide_actions = hide_actions
     self.least_tokens = int(index.step_tokens.min())
     self.least_patches = int(index.step_patches.min())
@@ -124,7 +128,8 @@ class WindowDrawer:
       return (nothing,) * 5
     index, starts, prompts = self._index, self._index.token_starts, self._prompts
     wanted = rng.random(len(episode)) < prompts.share
-    other = (episode + rng.integers(1, len(index.lengths), size=len(episode))) % len(index.lengths)
+    other = self._other_episode(rng, episode)
+    wanted &= other != episode
     low, high = index.step_starts[other], index.step_starts[other + 1]
     budget = rng.integers(1, max(prompts.max_tokens, 1), size=len(episode), endpoint=True)
     step_patches = index.step_patches[other]
@@ -142,6 +147,13 @@ class WindowDrawer:
     wanted &= (tokens <= prompts.max_tokens) & (tokens + first_step <= self._row_tokens)
     wanted &= (patches <= prompts.max_patches) & (patches + index.step_patches[episode] <= self._row_patches)
     return tuple(np.where(wanted, column, 0) for column in (tokens, patches, other, start - low, stop - low))
+
+  def _other_episode(self, rng: np.random.Generator, episode: np.ndarray) -> np.ndarray:
+    """For each episode one of the prompts' that is another, or itself if it is the only one there is."""
+    candidates = self._prompts.episodes
+    drawn = rng.integers(len(candidates), size=len(episode))
+    same = candidates[drawn] == episode
+    return candidates[(drawn + same) % len(candidates)]
 
 
 class DocumentDrawer:

@@ -23,7 +23,7 @@ def get_config(arg: str | None = None):
   config.training.optimizer.update(name='muon', clip_norm=1.0)
   config.training.schedule.update(peak=5e-3, final_share=0.02, warmup_steps=200)
   config.acting.prompt_share_of_row = 0.25
-  config.evaluation.update(episodes=10, examples=200, text_tokens=20_000)
+  config.evaluation.update(episodes=10, examples=200, text_characters=20_000)
   if arg == 'tiny':
     shrink(config)
   elif arg:
@@ -75,4 +75,4 @@ def shrink(config) -> None:
   config.model.update(layers=2, width=64, heads=2, feed_forward=256)
   config.training.update(steps=40, log_every=10, checkpoint_every=20)
   config.training.schedule.warmup_steps = 10
-  config.evaluation.update(episodes=1, examples=20, text_tokens=2000)
+  config.evaluation.update(episodes=1, examples=20, text_characters=2000)

@@ -101,11 +101,19 @@ def _score_language(workdir: str, step: int, config: ml_collections.ConfigDict) 
 
 
 def _as_trained(config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The run's config with the caller's tasks, place of the data, acting and evaluation."""
+  """The run's config with the caller's tasks, place of the data, acting and evaluation.
+
+  What a task's entry shows of the past and of its own actions stays what training showed, if training had the entry.
+  """
   result = trained.copy_and_resolve_references()
   with result.unlocked():
     result.acting, result.evaluation = config.acting, config.evaluation
-    result.data.dir, result.data.mixture = config.data.dir, config.data.mixture
+    result.data.dir = config.data.dir
+    result.data.mixture = config.data.mixture.copy_and_resolve_references()
+  for name, entry in result.data.mixture.items():
+    if name in trained.data.mixture:
+      seen = trained.data.mixture[name]
+      entry.update(window_timesteps=seen.window_timesteps, hide_actions=seen.hide_actions)
   return result
 
 

@@ -63,8 +63,8 @@ def score_language(trained: Trained, config: ml_collections.ConfigDict) -> Langu
   if pictures := _draw(_of_kind(heldout, 'caption'), settings.examples, rng):
     given = generator.caption([picture.image for picture in pictures])
     scores['caption_accuracy'] = exact_match(given, [picture.caption for picture in pictures])
-  if texts := _texts(_of_kind(heldout, 'text'), settings.text_tokens, rng):
-    known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_tokens, rng)
+  if texts := _texts(_of_kind(heldout, 'text'), settings.text_characters, rng):
+    known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_characters, rng)
     nats, unigram_nats = text_loss(trained.model, trained.tokenizer, trained.config.data.sequence_length, texts, known)
     scores |= {'nats_per_byte': nats, 'unigram_nats_per_byte': unigram_nats}
   return LanguageScores(**scores)

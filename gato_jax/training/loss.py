@@ -20,7 +20,8 @@ class LossSums(NamedTuple):
   """Sums over target positions, float32; divide by the weights to get means.
 
   Attributes:
-    loss: [], weighted negative log-likelihood in nats. The only field with a gradient.
+    loss: [], weighted cross-entropy in nats, with soft labels their own entropy included. The only field with a
+      gradient.
     loss_by_source: [S], the same by dataset.
     correct_by_source: [S], weight of the targets that have the greatest logit.
     weight_by_source: [S], weight of the targets.

@@ -72,7 +72,7 @@ def muon_dimensions(parameters):
   """
   def dimensions(path, leaf):
     names = [entry.key for entry in path]
-    if names[0] != 'blocks' or leaf.ndim < 3:
+    if names[0] != 'blocks' or leaf.ndim < 3 or names[-1].endswith(UNDECAYED):
       return None
     axes = tuple(range(1, leaf.ndim))
     split = len(axes) - 1 if names[-1] == 'output' else 1

@@ -170,6 +170,7 @@ def test_a_slice_of_pictures_decodes_those_and_no_others(source, monkeypatch):
   np.testing.assert_array_equal(images[-1], played[-1])
   assert len(decoded) == 3
   assert images[3:3].shape == (0, 16, 16, 3) and len(decoded) == 3
+  assert images.nbytes == sum(len(pictures.encode_png(picture)) for picture in played)
 
 
 def test_reading_in_threads_and_after_pickling(source):

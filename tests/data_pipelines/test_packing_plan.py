@@ -1,6 +1,7 @@
 """The packing plan: pure, full, within both capacities, true to the mixture, and whole timesteps only."""
 
 import functools
+import json
 import logging
 import time
 
@@ -13,6 +14,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import EpisodeIndex, open_index
 from data_pipelines.sequences.plan import PIECE, PackingPlan, Role, mixture_shares
 from data_pipelines.sequences.windows import Prompts, WindowDrawer
+from data_pipelines.tokenization.vocabulary import Vocabulary
 from tests.data_pipelines.token_cases import (
     CARTPOLE,
     DOCUMENTS,
@@ -148,6 +150,7 @@ def test_prompts():
       window = row[i + 1]
       assert window['segment'] == piece['segment'] and window['role'] == Role.WINDOW
       assert window['source'] == piece['source'] and window['episode'] != piece['episode']
+      assert piece['episode'] % 3 != 1  # never a noisy one
       assert SOURCES[piece['source']].kind == 'control' and not piece['hide_actions']
       assert sizes_by_index(piece) <= 128
       prompts += piece['source'] in (1, 2)
@@ -171,7 +174,8 @@ def test_window_starts_are_uniform_over_timesteps():
 
 
 def test_prompt_lengths_are_uniform_and_half_come_from_the_end():
-  segments = drawer(Prompts(1.0, 0.5, 140, 0), window_timesteps=1).draw(np.random.default_rng(0), 1_000_000)
+  prompts = Prompts(np.arange(50), 1.0, 0.5, 140, 0)
+  segments = drawer(prompts, window_timesteps=1).draw(np.random.default_rng(0), 1_000_000)
   from_end = [segment.prompt_stop == 40 for segment in segments]
   lengths = np.bincount([segment.prompt_stop - segment.prompt_start for segment in segments
                          if segment.prompt_stop == 40 or segment.prompt_start < 20], minlength=21)
@@ -180,6 +184,17 @@ def test_prompt_lengths_are_uniform_and_half_come_from_the_end():
   assert lengths[2:20].max() / lengths[2:20].min() < 1.5 and lengths[21:].sum() == 0
   # Half from the end, and of the others those that run into it: mean length 10 steps of 40 possible starts.
   assert 0.55 < np.mean(from_end) < 0.7
+
+
+def test_prompts_are_of_other_episodes_or_there_are_none():
+  for episodes in ([7], [3, 7]):
+    segments = drawer(Prompts(np.array(episodes), 1.0, 0.5, 140, 0)).draw(np.random.default_rng(0), 100_000)
+    prompted = [segment for segment in segments if segment.prompt_stop > segment.prompt_start]
+    assert len(prompted) == len(segments) - (len(episodes) == 1) * sum(segment.episode == 7 for segment in segments)
+    assert {segment.prompt_episode for segment in prompted} == set(episodes)
+    assert all(segment.prompt_episode != segment.episode for segment in prompted)
+  assert all(segment.prompt_stop == 0 for segment in drawer(Prompts(np.zeros(0, int), 1.0, 0.5, 140, 0)).draw(
+      np.random.default_rng(0), 10_000))
 
 
 def test_draws_have_the_wanted_size_in_expectation():
@@ -221,6 +236,16 @@ def test_a_timestep_longer_than_a_row(source, changes, message):
   config.mixture = {SOURCES[source].name.partition('/')[0]: config.mixture['dm_control']}
   with pytest.raises(InputError, match=message):
     PackingPlan(config, [SOURCES[source]], [indexes()[source]], 0)
+
+
+def test_a_task_too_large_for_any_prompt_is_named(caplog):
+  with caplog.at_level(logging.WARNING):
+    make_plan()
+    assert 'without prompts' not in caplog.text
+    make_plan(patches_per_row=24)  # of which a prompt may have half
+  (record,) = (record for record in caplog.records if 'without prompts' in record.message)
+  assert 'babyai/go-to: a timestep has' in record.message and '16 patches, a prompt at most 128 and 12' in (
+      record.message)
 
 
 def test_the_longest_timestep_is_named():
@@ -272,7 +297,7 @@ def test_too_few_patch_slots_are_said(caplog):
   assert 'fall short' in caplog.text
 
 
-def test_index_is_kept_until_data_or_tokenizer_change(tmp_path):
+def test_index_is_kept_until_data_or_tokenizer_change(tmp_path, caplog):
   source = control_source(CARTPOLE, 6, 20)
   source.directory = str(tmp_path)
   index = open_index(source, tokenizer())
@@ -283,6 +308,12 @@ def test_index_is_kept_until_data_or_tokenizer_change(tmp_path):
   assert source.reads == 3 and len(list(tmp_path.iterdir())) == 1
   for name in ('lengths', 'step_tokens', 'step_patches', 'returns'):
     np.testing.assert_array_equal(getattr(again, name), getattr(index, name))
+  (path,) = tmp_path.iterdir()
+  with np.load(path) as arrays:
+    assert Vocabulary.from_json(json.loads(str(arrays['vocabulary']))) == tokenizer().vocabulary
+  path.write_bytes(path.read_bytes()[:100])
+  np.testing.assert_array_equal(open_index(source, tokenizer()).lengths, index.lengths)
+  assert 'damaged' in caplog.text
   source.episodes = [source.episodes[1], *source.episodes[1:]]
   assert open_index(source, tokenizer()).lengths[0] == source.episodes[1].length
   assert len(list(tmp_path.iterdir())) == 2

@@ -30,6 +30,11 @@ class MemorySource:
   directory: str = ''
   reads: int = 0
 
+  @property
+  def noisy(self) -> np.ndarray:
+    """Every third episode."""
+    return np.arange(len(self.episodes)) % 3 == 1
+
   def __len__(self) -> int:
     return len(self.episodes)
 

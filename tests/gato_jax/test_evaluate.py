@@ -44,6 +44,18 @@ def test_evaluation_never_plays_the_demonstrations_seeds(tmp_path):
     evaluation.evaluate(config, str(tmp_path))
 
 
+def test_policies_see_what_training_showed_them():
+  trained, config = default_config(), default_config()
+  for settings, entries in ((trained, {'dm_control': dict(hide_actions=0.0, window_timesteps=5)}),
+                            (config, {'dm_control': dict(hide_actions=1.0), 'babyai': dict(hide_actions=0.5)})):
+    with settings.unlocked():
+      settings.data.mixture = {name: mixture_entry(1.0, **changes) for name, changes in entries.items()}
+  mixture = evaluation._as_trained(config, trained).data.mixture
+  assert (mixture.dm_control.hide_actions, mixture.dm_control.window_timesteps) == (0.0, 5)
+  assert mixture.babyai.hide_actions == 0.5  # not trained on: as the caller says
+  assert config.data.mixture.dm_control.hide_actions == 1.0
+
+
 @pytest.mark.slow
 def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
   config, workdir = run

@@ -93,8 +93,10 @@ def test_clipping_can_be_switched_without_a_new_state():
   assert jax.tree.structure(make_optimizer(training).init({'kernel': jnp.ones(2)})) == jax.tree.structure(without)
 
 
-def test_muon_orthogonalises_the_blocks_matrices_and_leaves_the_rest_to_adamw():
+@pytest.mark.parametrize('positions', ['rope', 'transformer_xl'])
+def test_muon_orthogonalises_the_blocks_matrices_and_leaves_the_rest_to_adamw(positions):
   config = tiny_run_config()
+  config.model.positions = positions
   training = config.training
   training.optimizer.update(name='muon', weight_decay=0.0)
   training.schedule.update(initial=1.0, peak=1.0, warmup_steps=0, final_share=1.0)
@@ -119,6 +121,9 @@ def test_muon_orthogonalises_the_blocks_matrices_and_leaves_the_rest_to_adamw():
   adamw = optax.adamw(1.0, b1=0.9, b2=0.95, weight_decay=0.0, nesterov=True)
   plain, _ = adamw.update(gradients, adamw.init(parameters), parameters)
   np.testing.assert_allclose(updates['embedding']['tokens']['table'], plain['embedding']['tokens']['table'], rtol=1e-5)
+  if positions == 'transformer_xl':  # its biases are stacked to three axes, but are no matrices
+    for name in ('content_bias', 'distance_bias'):
+      np.testing.assert_allclose(attention[name], plain['blocks']['attention'][name], rtol=1e-5)
   np.testing.assert_allclose(updates['final_norm']['scale'], plain['final_norm']['scale'], rtol=1e-5)
 
 
