@@ -19,6 +19,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
+from data_pipelines.environments import registry
 from data_pipelines.errors import InputError
 
 _POLL_SECONDS = 0.2
@@ -55,7 +56,7 @@ def _watch(futures: Mapping[Future, Request], progress: multiprocessing.Queue) -
   with Progress(*columns, transient=True) as display:
     datasets = display.add_task('datasets', total=len(waiting))
     bars = {
-        request: display.add_task(request.name, total=request.episodes if request.task else None, visible=False)
+        request: display.add_task(request.name, total=request.episodes if request.played else None, visible=False)
         for request in futures.values()
     }
     while waiting:
@@ -99,8 +100,9 @@ def _build(request: Request, data_dir: str, skip_share: float) -> str:
   shutil.rmtree(directory, ignore_errors=True)
   for leftover in directory.parent.glob(f'incomplete.*_{directory.name}'):  # of a build that was killed
     shutil.rmtree(leftover, ignore_errors=True)
+  registry.register(request.modules)
   try:
-    module = importlib.import_module(f'data_pipelines.datasets.{request.dataset}.builder')
+    module = importlib.import_module(f'data_pipelines.datasets.{request.type.folder or request.dataset}.builder')
   except ModuleNotFoundError as error:
     raise InputError(f'{request.name} needs the package {error.name}: pip install "gato_jax[envs]"') from error
   builder = module.Builder(request, data_dir, progress=lambda: _queue.put((request, 1)), skip_share=skip_share)

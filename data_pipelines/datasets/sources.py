@@ -238,11 +238,18 @@ def defect(request: Request, data_dir: str) -> str | None:
       metadata = json.load(file)
   except Exception as error:  # TFDS, protocol buffers and ArrayRecord each have their own for a damaged file
     return f'{directory} is half-written ({error})'
-  if request.task and metadata['task'] != json.loads(json.dumps(task_spec(request.task_name).to_json())):
+  if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
   if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
   return None
+
+
+def _plays(request: Request, task: Mapping[str, Any]) -> bool:
+  """Whether the task of a dataset is the one that its environment has now."""
+  spec = json.loads(json.dumps(task_spec(request.task_name).to_json()))
+  keys = spec if request.played else ('observation', 'action')
+  return all(task[key] == spec[key] for key in keys)
 
 
 def _array(feature: tf_feature_pb2.Feature, spec: ArraySpec, T: int) -> Any:
