@@ -142,9 +142,15 @@ class Request:
     amount = f'first{self.episodes}' if self.episodes else 'all'
     if not self.path:
       return amount
-    path = os.path.normpath(self.path)
-    digest = hashlib.sha256(f'{path}{self.mapping.digest}'.encode()).hexdigest()[:8]
-    return f'{re.sub("[^A-Za-z0-9]+", "_", os.path.basename(path))}-{digest}-{amount}'
+    digest = hashlib.sha256(f'{os.path.normpath(self.path)}{self.mapping.digest}'.encode()).hexdigest()[:8]
+    return f'{self.path_name}-{digest}-{amount}'
+
+  @property
+  def path_name(self) -> str:
+    """The last folder of the path that has a name and no version number, in plain characters."""
+    folders = os.path.normpath(self.path).split(os.sep)
+    named = [folder for folder in folders if not re.fullmatch(r'v?[0-9.]+', folder)] or folders
+    return re.sub('[^A-Za-z0-9]+', '_', named[-1])
 
   @property
   def seconds(self) -> float:

@@ -24,6 +24,7 @@ from data_pipelines.datasets.episodes import (
     SourceKind,
     TextDocument,
 )
+from data_pipelines.datasets.fingerprint import folder_fingerprint
 from data_pipelines.datasets.pictures import LazyImages, decode_png
 from data_pipelines.datasets.text_folder.files import fingerprint
 from data_pipelines.environments.registry import task_spec
@@ -240,7 +241,8 @@ def defect(request: Request, data_dir: str) -> str | None:
     return f'{directory} is half-written ({error})'
   if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
-  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
+  now = folder_fingerprint if request.type.imported else fingerprint
+  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != now(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
   return None
 
