@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
+from data_pipelines.datasets.sources import open_source
+
 F = tfds.features
 _FLAGS = {'is_first': np.bool_, 'is_last': np.bool_, 'is_terminal': np.bool_}
 
@@ -35,7 +37,9 @@ def _robomimic(module):
 
 def _hopper():
   """d4rl_mujoco_hopper/v2-medium."""
-  layer = lambda *shape: {'bias': vector(shape[0]), 'weight': F.Tensor(shape=shape, dtype=np.float32)}
+  def layer(*shape):
+    return {'bias': vector(shape[0]), 'weight': F.Tensor(shape=shape, dtype=np.float32)}
+
   return {
       'algorithm': np.str_,
       'iteration': np.int32,
@@ -168,7 +172,14 @@ def prepare_folder(directory, name, episodes, structure=None):
   return str(builder.data_path)
 
 
-def generated_episodes(name, count=3, length=6, last_action=False):
+def build(builder_class, request, directory, skip_share=0.0):
+  """Imports a dataset and opens it."""
+  builder = builder_class(request, str(directory), progress=lambda: None, skip_share=skip_share)
+  builder.download_and_prepare(download_dir=str(directory))
+  return open_source(request, str(directory), 'train')
+
+
+def generated_episodes(name, count=2, length=4, last_action=False):
   features = F.FeaturesDict(STRUCTURES[name]())
   rng = np.random.default_rng(len(name))
   return [

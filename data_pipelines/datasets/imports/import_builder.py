@@ -11,8 +11,6 @@ import functools
 import os
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from data_pipelines.datasets.builder import Example, RequestBuilder
 from data_pipelines.datasets.fingerprint import folder_fingerprint
 from data_pipelines.datasets.imports.conversion import convert

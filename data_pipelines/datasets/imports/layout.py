@@ -1,4 +1,4 @@
-"""Which items of a dataset become what: from the user's mapping, else from what the dataset says, else from its values."""
+"""Which items of a dataset become what: as the user's mapping, the dataset itself or else its values say."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
@@ -81,11 +81,15 @@ def make_layout(reader: Reader, mapping: KeyMapping) -> Layout:
   parts = _parts(reader.items, mapping)
   reward = _given_or_first(reader.items, mapping.reward, _REWARD_NAMES, 'reward')
   success = _given_or_first(reader.items, mapping.success, (), 'success')
-  values = _Values(reader, mapping, observation.values(), parts, reward)
-  specs = {key: (name, ArraySpec('text') if name == text else _observation_spec(reader.items[name], name, values, mapping))
-           for key, name in observation.items()}
+  values = _Values(reader, observation.values(), parts, reward)
+  specs = {}
+  for key, name in observation.items():
+    spec = _observation_spec(reader.items[name], name, values, mapping)
+    specs[key] = name, ArraySpec('text') if name == text else spec
   action = _action_spec(reader.items, parts, values, mapping)
-  low, high = _bounds(reader.items, parts, values, mapping, notes) if action.kind == 'continuous' else (np.zeros(0),) * 2
+  low = high = np.zeros(0)
+  if action.kind == 'continuous':
+    low, high = _bounds(reader.items, parts, values, mapping, notes)
   last_step = mapping.last_step or reader.last_step or values.last_step
   sizes = {name: values.picture_size(name) for name, spec in specs.values() if spec.kind == 'image'}
   return Layout(specs, parts, action, low, high, reward, success, last_step, sizes, tuple(notes))
@@ -125,7 +129,8 @@ def _observation_names(items: Mapping[str, Item], mapping: KeyMapping, text: str
       if item.kind == 'other':
         notes.append(f'{name} is not observed: it is neither numbers nor a picture nor text')
       elif item.kind in ('number', 'integer') and item.size > MOST_NUMBERS:
-        notes.append(f'{name} is not observed: {item.size} numbers a step; name it in mapping.observation if it should be')
+        notes.append(f'{name} is not observed: {item.size} numbers a step; if it should be, name it in '
+                     'mapping.observation')
       else:
         names.append(name)
   result = {name.removeprefix('observation.'): name for name in names}
@@ -183,11 +188,9 @@ def _bounds(items: Mapping[str, Item], parts: Sequence[Part], values: '_Values',
             notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
   size = sum(part.stop - part.start for part in parts)
   if mapping.action_low:
-    try:
-      low, high = (np.broadcast_to(np.array(bound, float), (size,)) for bound in (mapping.action_low, mapping.action_high))
-    except ValueError as error:
-      raise InputError(f'mapping.action_low has {len(mapping.action_low)} numbers; the action has {size}') from error
-    return low, high
+    if len(mapping.action_low) not in (1, size):
+      raise InputError(f'mapping.action_low has {len(mapping.action_low)} numbers; the action has {size}')
+    return tuple(np.broadcast_to(np.array(bound), (size,)) for bound in (mapping.action_low, mapping.action_high))
   lows, highs = [], []
   for part in parts:
     low, high = _said_bounds(items[part.name])
@@ -211,7 +214,7 @@ def _said_bounds(item: Item) -> tuple[np.ndarray | None, np.ndarray | None]:
 class _Values:
   """What only the data themselves can tell; they are read once, when the first question is asked."""
 
-  def __init__(self, reader: Reader, mapping: KeyMapping, observation: Iterable[str], parts: Sequence[Part], reward: str):
+  def __init__(self, reader: Reader, observation: Iterable[str], parts: Sequence[Part], reward: str):
     items = reader.items
     self._reader = reader
     self._numbers = {part.name for part in parts}
@@ -273,5 +276,5 @@ class _Values:
         least, greatest = values.min(axis=0), values.max(axis=0)
         low, high = self._ranges.get(name, (least, greatest))
         self._ranges[name] = np.minimum(low, least), np.maximum(high, greatest)
-    ends = (np.asarray(episode.items[name]) for name in [*self._actions, *({self._reward} - {''})])
-    self._ends_at_rest &= not any(len(values) and np.any(values[-1]) for values in ends)
+    ends = (episode.items[name][-1:] for name in (*self._actions, *({self._reward} - {''})))
+    self._ends_at_rest &= not any(np.any(end) for end in ends)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
-from data_pipelines.environments.gymnasium_spaces import leaf_bounds, leaf_values, leaves, observation_spec
 from data_pipelines.datasets.imports.packages import import_package
+from data_pipelines.environments.gymnasium_spaces import leaf_bounds, leaf_values, leaves, observation_spec
 from data_pipelines.errors import InputError
 
 _FOLDER = 'data'  # of a dataset, where Minari keeps its files

@@ -34,7 +34,8 @@ class RLDSReader:
     features = builder.info.features
     steps = [name for name, feature in features.items() if isinstance(feature, tfds.features.Dataset)]
     if steps != ['steps'] or not isinstance(features['steps'].feature, tfds.features.FeaturesDict):
-      raise InputError(f'{path}: no RLDS dataset, which has a nested dataset called steps; it has {", ".join(features)}')
+      raise InputError(f'{path}: no RLDS dataset, which has a dataset of steps in each episode; it has '
+                       f'{", ".join(features)}')
     self._features = dict(_leaves(features['steps'].feature, (), 'steps/'))
     self._features |= {f'episode.{name}': leaf for name, leaf in _leaves(
         tfds.features.FeaturesDict({key: value for key, value in features.items() if key != 'steps'}), (), '')}
@@ -43,19 +44,20 @@ class RLDSReader:
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
     for instruction in self._instructions:
       file = os.path.basename(instruction.filename)
-      try:
-        reader = ArrayRecordReader(os.fspath(instruction.filename))
-      except Exception as error:  # the library's own for a file that is cut off or not there
-        yield Damage(file, f'cannot be read ({error})', instruction.take)
+      reader = _open_file(instruction.filename)
+      if isinstance(reader, str):
+        yield Damage(file, reader, instruction.take)
         continue
       for record in range(instruction.skip, instruction.skip + instruction.take):
-        place = f'{file}, record {record}'
-        try:
-          example = tf_example_pb2.Example.FromString(reader.read([record])[0]).features.feature
-          yield self._episode(place, example, names)
-        except Exception as error:  # likewise; of protocol buffers, of zlib, of NumPy
-          yield Damage(place, f'cannot be read ({type(error).__name__}: {error})')
+        yield self._read(reader, record, f'{file}, record {record}', names)
       reader.close()
+
+  def _read(self, reader: ArrayRecordReader, record: int, place: str, names: Collection[str]) -> RawEpisode | Damage:
+    try:
+      example = tf_example_pb2.Example.FromString(reader.read([record])[0]).features.feature
+      return self._episode(place, example, names)
+    except Exception as error:  # ArrayRecord, protocol buffers, zlib and NumPy each have their own
+      return Damage(place, f'cannot be read ({type(error).__name__}: {error})')
 
   def _episode(self, place: str, example: Mapping[str, tf_feature_pb2.Feature], names: Collection[str]) -> RawEpisode:
     items = {}
@@ -65,6 +67,17 @@ class RLDSReader:
       items[name] = values[0] if name.startswith('episode.') else values
     ends = example[_TERMINAL].int64_list.value if _TERMINAL in example else ()
     return RawEpisode(place, items, terminated=bool(len(ends) and ends[-1]))
+
+
+def _open_file(file: str | os.PathLike) -> ArrayRecordReader | str:
+  """A file of records, or why it cannot be read."""
+  try:
+    reader = ArrayRecordReader(os.fspath(file))
+    if not reader.ok():
+      reader.close()  # which says what is wrong
+    return reader
+  except Exception as error:  # the library has no class of its own for it
+    return f'cannot be read ({error})'
 
 
 def _open(path: str) -> tfds.core.DatasetBuilder:
@@ -106,8 +119,8 @@ def _split(builder: tfds.core.DatasetBuilder, path: str, split: str) -> Any:
 
 def _leaves(features: tfds.features.FeaturesDict, path: tuple[str, ...],
             prefix: str) -> Iterator[tuple[str, tuple[str, tfds.features.FeatureConnector]]]:
-  """(name with dots, (key in a record, feature)) of all that is nested."""
-  for key, feature in features.items():
+  """(name with dots, (key in a record, feature)) of all that is nested, sorted: features.json has no order."""
+  for key, feature in sorted(features.items()):
     if isinstance(feature, tfds.features.FeaturesDict):
       yield from _leaves(feature, (*path, key), prefix)
     else:
