@@ -27,6 +27,7 @@ from data_pipelines.datasets.episodes import (
 from data_pipelines.datasets.fingerprint import folder_fingerprint
 from data_pipelines.datasets.pictures import LazyImages, decode_png
 from data_pipelines.datasets.text_folder.files import fingerprint
+from data_pipelines.environments.action_bounds import Bounds
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
@@ -107,6 +108,8 @@ class ControlSource(RecordSource):
 
   Attributes:
     table: all episodes at a glance.
+    action_bounds: what -1 and 1 stood for where a continuous action was recorded, [A] each; None where it was made
+      here, in units of its own.
   """
 
   kind: SourceKind = 'control'
@@ -114,6 +117,8 @@ class ControlSource(RecordSource):
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
     self.task = TaskSpec.from_json(self.metadata['task'])
+    bounds = self.metadata.get('action_bounds')
+    self.action_bounds: Bounds | None = bounds and (np.array(bounds['low']), np.array(bounds['high']))
     columns = self.metadata['episodes']
     self.table = EpisodeTable(
         length=np.array(columns['length'], np.int32),

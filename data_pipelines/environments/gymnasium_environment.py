@@ -33,24 +33,27 @@ class GymnasiumEnvironment(SimulatedEnvironment):
   """Plays the task of a spec that `gymnasium_spec` made from such an environment.
 
   Attributes:
+    simulator: the gymnasium environment.
+    action_space: between its actions and the spec's.
     action_bounds: what -1 and 1 stand for in a continuous action; empty for a discrete one.
   """
 
   def __init__(self, spec: TaskSpec, make: Callable[[], Any]):
     super().__init__(spec)
     self.simulator = make()
-    self._action = ActionSpace(self.simulator.action_space)
-    self.action_bounds = self._action.low, self._action.high
+    self.action_space = ActionSpace(self.simulator.action_space)
+    self.action_bounds = self.action_space.low, self.action_space.high
 
   def _reset(self, seed: int) -> Observation:
     observation, _ = self.simulator.reset(seed=seed)
     return self._observation(observation)
 
   def _step(self, action: np.ndarray) -> Transition:
-    observation, reward, terminated, truncated, info = self.simulator.step(self._action.to_space(action))
+    observation, reward, terminated, truncated, info = self.simulator.step(self.action_space.to_space(action))
     success = bool(info.get('success', info.get('is_success', False)))
-    # A time limit of its own ends the episode too.
-    return Transition(self._observation(observation), float(reward), bool(terminated or truncated), success)
+    # A time limit of its own, if it is shorter, ends the episode too.
+    ended = terminated or truncated and self.steps_left > 1
+    return Transition(self._observation(observation), float(reward), bool(ended), success)
 
   def _observation(self, observation: Any) -> Observation:
     values = leaf_values(self.simulator.observation_space, observation)
@@ -63,6 +66,25 @@ class GymnasiumEnvironment(SimulatedEnvironment):
 
   def close(self) -> None:
     self.simulator.close()
+
+
+class PolicyExpert:
+  """A Python function as the expert of an environment.
+
+  Args:
+    environment: it plays in.
+    policy: takes the observation, key -> value, and returns an action as the gymnasium environment takes it.
+  """
+
+  def __init__(self, environment: GymnasiumEnvironment, policy: Callable[[Observation], Any]):
+    self._environment = environment
+    self._policy = policy
+
+  def reset(self) -> None:
+    """Nothing is remembered."""
+
+  def act(self, observation: Observation) -> np.ndarray:
+    return self._environment.action_space.from_space(self._policy(observation))
 
 
 def _observation_leaves(environment: Any) -> list[tuple[str, Any]]:

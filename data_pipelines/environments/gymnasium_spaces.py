@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.environments.action_bounds import from_unit
+from data_pipelines.environments.action_bounds import from_unit, to_unit
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 
@@ -100,6 +100,14 @@ class ActionSpace:
       return int(action) + int(self._space.start)
     numbers = list(from_unit(action, self.low, self.high))
     return _assembled(self._space, numbers)
+
+
+  def from_space(self, action: Any) -> np.ndarray:
+    """The inverse: an action of the environment's as the spec has it."""
+    if self.spec.kind == 'discrete':
+      return np.int32(action - self._space.start)
+    parts = [np.ravel(value) for _, value in leaf_values(self._space, action)]
+    return np.clip(to_unit(np.concatenate(parts), self.low, self.high), -1, 1)
 
 
 def _assembled(space: Any, numbers: list[float]) -> Any:

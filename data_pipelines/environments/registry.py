@@ -45,20 +45,20 @@ def register(modules: Sequence[str]) -> None:
 
 def _load(name: str) -> ModuleType:
   """A module by its name or the path of its file; the same one each time."""
-  path = pathlib.Path(name).resolve()
-  known = str(path) if name.endswith('.py') else name
-  if known in sys.modules:
-    return sys.modules[known]
+  is_file = name.endswith('.py')
+  path = str(pathlib.Path(name).resolve())
+  if is_file and path in sys.modules:
+    return sys.modules[path]
   try:
-    if known == name:
+    if not is_file:
       return importlib.import_module(name)
     # By its path, since a script of the user's own is on no search path.
-    spec = importlib.util.spec_from_file_location(known, path)
+    spec = importlib.util.spec_from_file_location(path, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module
+    sys.modules[path] = module
     spec.loader.exec_module(module)
-  except (ImportError, OSError) as error:
-    sys.modules.pop(known, None)
+  except (ImportError, OSError, SyntaxError) as error:
+    sys.modules.pop(path, None)
     raise InputError(f'data.environments: cannot import {name} ({error}); name a module or the path of a .py file'
                      ) from error
   return module
