@@ -94,13 +94,13 @@ def _build(request: Request, data_dir: str, skip_share: float) -> str:
   Returns:
     a line that says what there is now, and what was left out.
   """
+  registry.register(request.modules)
   _queue.put((request, 0))
   start = time.monotonic()
   directory = pathlib.Path(request.directory(data_dir))
   shutil.rmtree(directory, ignore_errors=True)
   for leftover in directory.parent.glob(f'incomplete.*_{directory.name}'):  # of a build that was killed
     shutil.rmtree(leftover, ignore_errors=True)
-  registry.register(request.modules)
   try:
     module = importlib.import_module(f'data_pipelines.datasets.{request.type.folder or request.dataset}.builder')
   except ModuleNotFoundError as error:
