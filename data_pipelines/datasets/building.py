@@ -121,4 +121,5 @@ def _summary(request: Request, directory: pathlib.Path, info: Any, seconds: floa
   dropped = info.metadata['dropped']
   last = f' (last: {dropped[-1]})' if dropped else ''
   size = sum(path.stat().st_size for path in directory.iterdir())
-  return f'{request.name}: {what}, {len(dropped)} dropped{last}, {size / 1e6:.1f} MB, {seconds:.0f} s'
+  notes = ''.join(f'\n  {note}' for note in info.metadata.get('notes', ()))  # of an import: what was guessed
+  return f'{request.name}: {what}, {len(dropped)} dropped{last}, {size / 1e6:.1f} MB, {seconds:.0f} s{notes}'

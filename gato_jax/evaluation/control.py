@@ -1,5 +1,6 @@
 """Plays one task of the mixture with trained weights."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
@@ -41,7 +42,7 @@ def play_task(
   policy = make_policy(load(workdir, step), config, request, min(settings.environments, settings.episodes))
   seeds = range(settings.seed, settings.seed + settings.episodes)
   rollouts = play(
-      policy, functools.partial(_make, request, config.data.dir), seeds, _prompts(config, request),
+      policy, _maker(request, config.data.dir), seeds, _prompts(config, request),
       frame_every=frame_interval(spec.max_steps) if video else 0)
   if rollouts.frames:
     write_gif(rollouts.frames, video)
@@ -64,13 +65,12 @@ def cost(spec: TaskSpec) -> float:
   return spec.max_steps * (observation + 1 + spec.action.size)
 
 
-def _make(request: Request, data_dir: str) -> Environment:
-  """The task's environment; of an imported dataset, with the actions that its data have."""
-  environment = make(request.task_name)
-  if request.played:
-    return environment
-  bounds = open_source(request, data_dir, 'train').action_bounds
-  return RescaledActions(environment, bounds) if bounds else environment
+def _maker(request: Request, data_dir: str) -> Callable[[], Environment]:
+  """Makes the task's environment; of an imported dataset, with the actions that its data have."""
+  bounds = None if request.played else open_source(request, data_dir, 'train').action_bounds
+  if bounds is None:
+    return functools.partial(make, request.task_name)
+  return lambda: RescaledActions(make(request.task_name), bounds)
 
 
 def _prompts(config: ml_collections.ConfigDict, request: Request):

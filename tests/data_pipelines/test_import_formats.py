@@ -213,7 +213,7 @@ def test_jat_rows_that_are_ragged_or_of_another_shape(tmp_path):
   assert len(source) == 2
   ragged, inner, empty, changed = source.metadata['dropped']
   assert 'row 1: it is ragged: 5 of action, 3 of observation.continuous_observations' in ragged
-  assert 'row 2' in inner
+  assert inner.endswith('row 2: action is ragged: its steps differ in shape')
   assert 'row 3: it has no timesteps' in empty
   assert 'row 4: observation.continuous_observations has the shape (20,)' in changed
 

@@ -39,7 +39,7 @@ def test_a_step_on_every_catalogue_structure(tmp_path):
   config = small_config(tmp_path, mixture, sequence_length=512, patches_per_row=256, block_rows=8)
   prepare(config.data, workers=2)
   sources = open_sources(config.data, 'train')
-  assert [source.name for source in sources] == list(STRUCTURES)
+  assert {source.name for source in sources} == set(STRUCTURES)
   loader = make_loader(config.data, sources, open_tokenizer(config.data), seed=0, batch_size=2)
   for _ in range(20):
     next(loader)
@@ -86,3 +86,10 @@ def test_imported_tasks_are_played_where_they_name_an_environment(tmp_path, caps
   said = ' '.join(capsys.readouterr().out.split())
   assert '1 imported datasets without an environment are not played: unseen' in said
   assert all(-2000 < task['score'] < 0 for task in report['tasks'].values())
+
+
+def test_config_takes_a_mapping_and_names_what_is_misspelt():
+  entry = mixture_entry(1.0, dataset='rlds', path='x', mapping={'action': ('a', 'b'), 'image_side': 64})
+  assert (entry.mapping.action, entry.mapping.image_side, entry.mapping.text) == (('a', 'b'), 64, '')
+  with pytest.raises(KeyError, match='actoin'):
+    mixture_entry(1.0, dataset='rlds', path='x', mapping={'actoin': ('a',)})

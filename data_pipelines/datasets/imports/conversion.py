@@ -99,7 +99,7 @@ def _picture(value: Any, name: str, step: int, item: Item, size: tuple[int, int]
 def _numbers(values: Any, name: str, shape: tuple[int, ...], length: int) -> np.ndarray:
   """float32 [length, *shape]."""
   with np.errstate(over='ignore'):
-    array = np.asarray(values).astype(np.float32)
+    array = _array(values, name).astype(np.float32)
   array = np.broadcast_to(array, (length,)) if not array.ndim and not shape else array[:length]
   if array.shape != (length, *shape):
     array = _squeezed(array, name, shape, length)
@@ -109,11 +109,18 @@ def _numbers(values: Any, name: str, shape: tuple[int, ...], length: int) -> np.
 
 
 def _integers(values: Any, name: str, spec: ArraySpec, length: int) -> np.ndarray:
-  array = _squeezed(np.asarray(values)[:length], name, spec.shape, length).astype(np.int64)
+  array = _squeezed(_array(values, name)[:length], name, spec.shape, length).astype(np.int64)
   wrong = np.argwhere((array < 0) | (array >= spec.num_values))
   if len(wrong):
     raise ValueError(f'{name} is {array[tuple(wrong[0])]} at step {wrong[0][0]}, outside [0, {spec.num_values})')
   return array.astype(np.int32)
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+  try:
+    return np.asarray(values)
+  except ValueError as error:
+    raise ValueError(f'{name} is ragged: its steps differ in shape') from error
 
 
 def _squeezed(array: np.ndarray, name: str, shape: tuple[int, ...], length: int) -> np.ndarray:
@@ -128,7 +135,7 @@ def _action(raw: RawEpisode, layout: Layout, items: Mapping[str, Item], T: int) 
     return _integers(raw.items[layout.parts[0].name], layout.parts[0].name, layout.action, T)
   columns = []
   for part in layout.parts:
-    values = np.asarray(raw.items[part.name], np.float64)[:T]
+    values = _array(raw.items[part.name], part.name)[:T]
     columns.append(part.take(_squeezed(values, part.name, items[part.name].shape, T)))
   action = np.concatenate(columns, axis=1)
   if not np.isfinite(action).all():

@@ -1,14 +1,14 @@
 """Which items of a dataset become what: as the user's mapping, the dataset itself or else its values say."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
 from typing import Literal
 
 import numpy as np
 
-from data_pipelines.datasets.imports.items import Item, Pictures, RawEpisode, Reader
-from data_pipelines.datasets.imports.pictures import picture_size
+from data_pipelines.datasets.imports.items import Item, Reader
+from data_pipelines.datasets.imports.values import DatasetValues
 from data_pipelines.datasets.mapping import KeyMapping
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
@@ -81,11 +81,12 @@ def make_layout(reader: Reader, mapping: KeyMapping) -> Layout:
   parts = _parts(reader.items, mapping)
   reward = _given_or_first(reader.items, mapping.reward, _REWARD_NAMES, 'reward')
   success = _given_or_first(reader.items, mapping.success, (), 'success')
-  values = _Values(reader, observation.values(), parts, reward)
+  spelled = {text} - {''}
+  values = DatasetValues(reader, set(observation.values()) - spelled, [part.name for part in parts], reward)
   specs = {}
   for key, name in observation.items():
-    spec = _observation_spec(reader.items[name], name, values, mapping)
-    specs[key] = name, ArraySpec('text') if name == text else spec
+    is_text = name in spelled
+    specs[key] = name, ArraySpec('text') if is_text else _observation_spec(reader.items[name], name, values, mapping)
   action = _action_spec(reader.items, parts, values, mapping)
   low = high = np.zeros(0)
   if action.kind == 'continuous':
@@ -133,6 +134,9 @@ def _observation_names(items: Mapping[str, Item], mapping: KeyMapping, text: str
                      'mapping.observation')
       else:
         names.append(name)
+  unreadable = [name for name in names if items[name].kind == 'other']
+  if unreadable:
+    raise InputError(f'mapping.observation: {unreadable[0]} is neither numbers nor a picture nor text; leave it out')
   result = {name.removeprefix('observation.'): name for name in names}
   if text and text not in names:
     result['instruction'] = text
@@ -159,7 +163,7 @@ def _parts(items: Mapping[str, Item], mapping: KeyMapping) -> tuple[Part, ...]:
   return tuple(parts)
 
 
-def _observation_spec(item: Item, name: str, values: '_Values', mapping: KeyMapping) -> ArraySpec:
+def _observation_spec(item: Item, name: str, values: DatasetValues, mapping: KeyMapping) -> ArraySpec:
   if item.kind == 'text':
     return ArraySpec('text')
   if item.kind == 'image':
@@ -176,7 +180,8 @@ def _scaled(height: int, width: int, side: int) -> tuple[int, int]:
   return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _action_spec(items: Mapping[str, Item], parts: Sequence[Part], values: '_Values', mapping: KeyMapping) -> ArraySpec:
+def _action_spec(items: Mapping[str, Item], parts: Sequence[Part], values: DatasetValues,
+                 mapping: KeyMapping) -> ArraySpec:
   item = items[parts[0].name]
   if len(parts) == 1 and item.kind == 'integer' and item.size == 1 and not mapping.action_low:
     if num_values := mapping.action_values or item.num_values or values.count(parts[0].name):
@@ -184,7 +189,7 @@ def _action_spec(items: Mapping[str, Item], parts: Sequence[Part], values: '_Val
   return ArraySpec('continuous', (sum(part.stop - part.start for part in parts),))
 
 
-def _bounds(items: Mapping[str, Item], parts: Sequence[Part], values: '_Values', mapping: KeyMapping,
+def _bounds(items: Mapping[str, Item], parts: Sequence[Part], values: DatasetValues, mapping: KeyMapping,
             notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
   size = sum(part.stop - part.start for part in parts)
   if mapping.action_low:
@@ -209,72 +214,3 @@ def _said_bounds(item: Item) -> tuple[np.ndarray | None, np.ndarray | None]:
   if item.num_values:
     return np.zeros(item.size), np.full(item.size, item.num_values - 1.0)
   return None, None
-
-
-class _Values:
-  """What only the data themselves can tell; they are read once, when the first question is asked."""
-
-  def __init__(self, reader: Reader, observation: Iterable[str], parts: Sequence[Part], reward: str):
-    items = reader.items
-    self._reader = reader
-    self._numbers = {part.name for part in parts}
-    self._numbers |= {name for name in observation if items[name].kind == 'integer' and not items[name].num_values}
-    self._pictures = {name for name in observation if items[name].kind == 'image' and None in items[name].shape}
-    self._actions = [part.name for part in parts]
-    self._reward = reward
-    self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
-    self._sizes: dict[str, tuple[int, int]] = {}
-    self._ends_at_rest = True
-
-  def range(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value of each number of an item."""
-    self._read()
-    return self._ranges[name]
-
-  def count(self, name: str) -> int:
-    """One above the greatest value of an item; 0 where it has negative ones."""
-    low, high = self.range(name)
-    return int(high.max()) + 1 if low.min() >= 0 else 0
-
-  def picture_size(self, name: str) -> tuple[int, int]:
-    """Height and width."""
-    height, width = self._reader.items[name].shape[:2]
-    if height and width:
-      return height, width
-    self._read()
-    return self._sizes[name]
-
-  @property
-  def last_step(self) -> Literal['action', 'observation']:
-    """Whether episodes end with an action."""
-    self._read()
-    return 'observation' if self._ends_at_rest else 'action'
-
-  def _read(self) -> None:
-    if self._ranges is not None:
-      return
-    self._ranges = {}
-    names = self._numbers | self._pictures | ({self._reward} - {''})
-    for episode in self._reader.episodes(names):
-      if isinstance(episode, RawEpisode) and all(name in episode.items for name in names):
-        self._add(episode)
-    unknown = (self._numbers - set(self._ranges)) | (self._pictures - set(self._sizes))
-    if unknown:
-      raise InputError(f'no episode has a good value of {", ".join(sorted(unknown))}')
-
-  def _add(self, episode: RawEpisode) -> None:
-    for name in self._pictures - set(self._sizes):
-      pictures: Pictures = episode.items[name]
-      if len(pictures) and (size := picture_size(pictures[0])):
-        self._sizes[name] = size
-    for name in self._numbers:
-      try:
-        values = np.asarray(episode.items[name], np.float64)
-      except ValueError:  # ragged: the episode is left out later, and so is one with other bad values
-        continue
-      if len(values) and np.isfinite(values).all() and values.size == len(values) * self._reader.items[name].size:
-        least, greatest = values.min(axis=0), values.max(axis=0)
-        low, high = self._ranges.get(name, (least, greatest))
-        self._ranges[name] = np.minimum(low, least), np.maximum(high, greatest)
-    ends = (episode.items[name][-1:] for name in (*self._actions, *({self._reward} - {''})))
-    self._ends_at_rest &= not any(np.any(end) for end in ends)
