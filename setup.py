@@ -41,7 +41,14 @@ EXTRAS = {
     # The other simulators.
     'suites': [],
     # Other people's file formats.
-    'formats': [],
+    'formats': [
+        'av>=14.0',
+        'h5py>=3.10',
+        'minari>=0.5.3',
+        'pyarrow>=15.0',
+    ],
+    # To turn TFRecord files into ArrayRecord ones, and to build datasets of TFDS's catalogue.
+    'tf': ['tensorflow>=2.16'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     'dev': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
@@ -56,7 +63,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['gato_jax*', 'data_pipelines*', 'experiments*']),
-    package_data={'data_pipelines.environments': ['scores/*.json']},
+    package_data={'data_pipelines.environments': ['scores/*.json'], 'experiments.examples': ['scores/*.json']},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['gato-jax = gato_jax.cli:main']},

@@ -4,7 +4,11 @@
 any key with `--config.a.b=value`. The tree is locked: a key that is not here is an error.
 """
 
+import dataclasses
+
 import ml_collections
+
+from data_pipelines.datasets.mapping import KeyMapping
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -31,6 +35,7 @@ def data_config() -> ml_collections.ConfigDict:
   config.dir = 'data'  # datasets, their indexes and tokenizers
   config.seed = 0  # of the demonstrations; another one than the training's, which may be many on the same data
   config.mixture = ml_collections.ConfigDict()  # dataset -> mixture_entry(...)
+  config.environments = ()  # modules, or paths of .py files, with suites of your own (data_pipelines/environments)
   config.sequence_length = 1024  # L
   config.patches_per_row = 256  # P: picture patches a row has room for
   config.block_rows = 64  # rows that are packed together
@@ -72,6 +77,8 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
       'hide_actions': 0.0,  # share of windows with action tokens hidden in the input (paper appendix G)
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
       'path': '',  # where the user's own files are, for a dataset that reads them
+      'mapping': dataclasses.asdict(KeyMapping()),  # imported episodes: which of their items are what
+      'environment': '',  # imported episodes: the task, or with `tasks` the domain, that they are evaluated on
   })
   entry.lock().update(settings)
   return entry

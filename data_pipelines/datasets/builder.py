@@ -26,6 +26,7 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def __init__(self, request: Request, data_dir: str, progress: Callable[[], None], skip_share: float = 0.0):
     """`progress` is called after each example; at most `skip_share` of a dataset's examples may be bad."""
+    self.name = request.dataset  # TFDS would take the folder's, which several datasets may share
     self.request = request
     self.dropped: list[str] = []  # a line for everything that was left out, and why
     self._progress = progress

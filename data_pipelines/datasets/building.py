@@ -19,6 +19,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
+from data_pipelines.environments import registry
 from data_pipelines.errors import InputError
 
 _POLL_SECONDS = 0.2
@@ -55,7 +56,7 @@ def _watch(futures: Mapping[Future, Request], progress: multiprocessing.Queue) -
   with Progress(*columns, transient=True) as display:
     datasets = display.add_task('datasets', total=len(waiting))
     bars = {
-        request: display.add_task(request.name, total=request.episodes if request.task else None, visible=False)
+        request: display.add_task(request.name, total=request.episodes if request.played else None, visible=False)
         for request in futures.values()
     }
     while waiting:
@@ -93,6 +94,7 @@ def _build(request: Request, data_dir: str, skip_share: float) -> str:
   Returns:
     a line that says what there is now, and what was left out.
   """
+  registry.register(request.modules)
   _queue.put((request, 0))
   start = time.monotonic()
   directory = pathlib.Path(request.directory(data_dir))
@@ -100,7 +102,7 @@ def _build(request: Request, data_dir: str, skip_share: float) -> str:
   for leftover in directory.parent.glob(f'incomplete.*_{directory.name}'):  # of a build that was killed
     shutil.rmtree(leftover, ignore_errors=True)
   try:
-    module = importlib.import_module(f'data_pipelines.datasets.{request.dataset}.builder')
+    module = importlib.import_module(f'data_pipelines.datasets.{request.type.folder or request.dataset}.builder')
   except ModuleNotFoundError as error:
     raise InputError(f'{request.name} needs the package {error.name}: pip install "gato_jax[envs]"') from error
   builder = module.Builder(request, data_dir, progress=lambda: _queue.put((request, 1)), skip_share=skip_share)
@@ -119,4 +121,5 @@ def _summary(request: Request, directory: pathlib.Path, info: Any, seconds: floa
   dropped = info.metadata['dropped']
   last = f' (last: {dropped[-1]})' if dropped else ''
   size = sum(path.stat().st_size for path in directory.iterdir())
-  return f'{request.name}: {what}, {len(dropped)} dropped{last}, {size / 1e6:.1f} MB, {seconds:.0f} s'
+  notes = ''.join(f'\n  {note}' for note in info.metadata.get('notes', ()))  # of an import: what was guessed
+  return f'{request.name}: {what}, {len(dropped)} dropped{last}, {size / 1e6:.1f} MB, {seconds:.0f} s{notes}'

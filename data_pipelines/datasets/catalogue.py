@@ -9,6 +9,8 @@ import re
 from typing import Any
 
 from data_pipelines.datasets.episodes import SourceKind
+from data_pipelines.datasets.mapping import KeyMapping
+from data_pipelines.environments import registry
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.errors import InputError
 
@@ -19,7 +21,7 @@ NOISY_AGENT = 'noisy scripted expert'
 
 @dataclasses.dataclass(frozen=True)
 class DatasetType:
-  """What is known of a dataset before it is built; its builder is `data_pipelines.datasets.<name>.builder.Builder`.
+  """What is known of a dataset before it is built.
 
   Attributes:
     kind: which of the episode classes it holds.
@@ -29,6 +31,7 @@ class DatasetType:
     path: what its files are, if it is read from files of the user's own; empty: it comes from packages.
     seconds: rough time to build one episode (control) or the dataset (others); the slowest are started first.
     version: raise it when the same request would give other records.
+    folder: `data_pipelines.datasets.<folder>.builder.Builder` builds it; empty: the dataset's name.
   """
 
   kind: SourceKind
@@ -38,6 +41,12 @@ class DatasetType:
   licence: str = ''
   path: str = ''
   version: str = '1.0.0'
+  folder: str = ''
+
+  @property
+  def imported(self) -> bool:
+    """Whether it holds control episodes that someone else recorded."""
+    return self.kind == 'control' and bool(self.path)
 
 
 DATASETS: Mapping[str, DatasetType] = {
@@ -49,7 +58,29 @@ DATASETS: Mapping[str, DatasetType] = {
     'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause'),
     'python_docs': DatasetType('text', seconds=10, row='MassiveText', licence='PSF-2.0'),
     'text_folder': DatasetType('text', seconds=20, row='MassiveText', path='the folder of your texts'),
+    # Other people's control episodes. Their rows of Table 1 are as many as their robots.
+    'rlds': DatasetType('control', seconds=60, path='a prepared folder, or its catalogue name', folder='rlds_folder'),
+    'minari': DatasetType('control', seconds=60, path='the folder of Minari datasets'),
+    'jat': DatasetType('control', seconds=60, path='a folder of Parquet files in the layout of JAT'),
+    'lerobot': DatasetType('control', seconds=60, path='a LeRobot dataset, version 2 or 3'),
+    'recorded': DatasetType('control', seconds=20, path='what EpisodeWriter wrote'),
 }
+_OWN_SUITE = DatasetType('control', episodes=100, folder='own_suite')  # of an environment module of the user's own
+
+
+def dataset_type(name: str) -> DatasetType:
+  """What is known of a dataset; a suite that was registered is one too.
+
+  Raises:
+    InputError: there is no such dataset.
+  """
+  if name in DATASETS:
+    return DATASETS[name]
+  if name in registry.SUITES:
+    return _OWN_SUITE
+  nearest = difflib.get_close_matches(name, DATASETS, n=1)
+  hint = f'did you mean {nearest[0]!r}?' if nearest else f'there are: {", ".join(DATASETS)}'
+  raise InputError(f'unknown dataset {name!r}; {hint}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +90,17 @@ class Request:
   Data of other settings lie in another directory: nothing is overwritten, and nothing else can be read by mistake.
 
   Attributes:
-    dataset: a key of DATASETS.
-    task: control: the task without its domain, e.g. `cartpole-swingup`; else empty.
-    episodes: control: how many episodes; others: at most so many examples a split, 0 for all.
-    noise: control: share of the episodes with noise injected.
-    seed: control: what the episodes' seeds are drawn from.
+    dataset: a key of DATASETS, or the domain of a registered suite.
+    task: control: the task without its domain, e.g. `cartpole-swingup`; imported: the part of `path` that tells it from
+      the entry's others, if it has several; else empty.
+    episodes: played: how many episodes; others: at most so many examples a split, 0 for all.
+    noise: played: share of the episodes with noise injected.
+    seed: played: what the episodes' seeds are drawn from.
     path: where the user's files are, for a dataset that reads them.
     entry: the key of the mixture that asks for it, where that is not `dataset`; the records do not depend on it.
+    mapping: imported: which of its items are what.
+    environment: imported: the task, as the registry of environments names it, that it is evaluated on; empty: none.
+    modules: where environments of the user's own are defined; whoever gets a request registers them.
   """
 
   dataset: str
@@ -75,10 +110,18 @@ class Request:
   seed: int = 0
   path: str = ''
   entry: str = ''
+  mapping: KeyMapping = KeyMapping()
+  environment: str = ''
+  modules: tuple[str, ...] = ()
 
   @property
   def type(self) -> DatasetType:
-    return DATASETS[self.dataset]
+    return dataset_type(self.dataset)
+
+  @property
+  def played(self) -> bool:
+    """Whether its episodes are played by an expert here."""
+    return self.type.kind == 'control' and not self.type.path
 
   @property
   def name(self) -> str:
@@ -88,25 +131,31 @@ class Request:
 
   @property
   def task_name(self) -> str:
-    """Control: the task's name in the registry of environments."""
-    return f'{self.dataset}/{self.task}'
+    """Control: the task's name in the registry of environments; empty where it has no simulator."""
+    return f'{self.dataset}/{self.task}' if self.played else self.environment
 
   @property
   def config_name(self) -> str:
     """The settings in words, for the TFDS config and so for the directory."""
-    if self.task:
+    if self.played:
       return f'{self.task}-episodes{self.episodes}-noise{self.noise:g}-seed{self.seed}'
     amount = f'first{self.episodes}' if self.episodes else 'all'
     if not self.path:
       return amount
-    path = os.path.normpath(self.path)
-    digest = hashlib.sha256(path.encode()).hexdigest()[:8]
-    return f'{re.sub("[^A-Za-z0-9]+", "_", os.path.basename(path))}-{digest}-{amount}'
+    digest = hashlib.sha256(f'{os.path.normpath(self.path)}{self.mapping.digest}'.encode()).hexdigest()[:8]
+    return f'{self.path_name}-{digest}-{amount}'
+
+  @property
+  def path_name(self) -> str:
+    """The last folder of the path that has a name and no version number, in plain characters."""
+    folders = os.path.normpath(self.path).split(os.sep)
+    named = [folder for folder in folders if not re.fullmatch(r'v?[0-9.]+', folder)] or folders
+    return re.sub('[^A-Za-z0-9]+', '_', named[-1])
 
   @property
   def seconds(self) -> float:
     """A guess of how long it takes to build."""
-    return self.type.seconds * (self.episodes if self.task else 1)
+    return self.type.seconds * (self.episodes if self.played else 1)
 
   def directory(self, data_dir: str) -> str:
     return os.path.join(data_dir, self.dataset, self.config_name, self.type.version)
@@ -116,23 +165,36 @@ def requests(data_config: Any) -> list[Request]:
   """The datasets of a mixture, in its order.
 
   Args:
-    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path) and `seed`.
+    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path, mapping,
+      environment), `seed` and `environments`, which are registered.
 
   Raises:
     InputError: an unknown dataset, a control dataset without tasks or with a task twice, settings that do not apply.
   """
   result = []
+  modules = tuple(getattr(data_config, 'environments', ()))  # a run that is older than the key has none
+  registry.register(modules)
   for name, entry in data_config.mixture.items():
     where = f'data.mixture.{name}'
     dataset = entry.dataset or name
-    if dataset not in DATASETS:
-      nearest = difflib.get_close_matches(dataset, DATASETS, n=1)
-      hint = f'did you mean {nearest[0]!r}?' if nearest else f'there are: {", ".join(DATASETS)}'
-      raise InputError(f'{where}: unknown dataset {dataset!r}; {hint}')
+    try:
+      kind = dataset_type(dataset)
+    except InputError as error:
+      raise InputError(f'{where}: {error}') from error
     if entry.episodes < 0:
       raise InputError(f'{where}.episodes is {entry.episodes}; it must be 0 (the default) or more')
-    if DATASETS[dataset].kind == 'control':
-      result += _control_requests(where, name, dataset, entry, data_config.seed)
+    # A run that is older than these keys has none.
+    mapping = KeyMapping.from_settings(getattr(entry, 'mapping', {}), f'{where}.mapping')
+    environment = getattr(entry, 'environment', '')
+    if kind.imported:
+      whole = Request(dataset, episodes=entry.episodes, path=entry.path, entry=name, mapping=mapping,
+                      environment=environment, modules=modules)
+      result += _import_requests(where, whole, entry)
+      continue
+    if mapping != KeyMapping() or environment:
+      raise InputError(f'{where}: mapping and environment are for imported episodes: leave them out')
+    if kind.kind == 'control':
+      result += _control_requests(where, name, dataset, entry, data_config.seed, modules)
     else:
       result.append(_other_request(where, name, dataset, entry))
   if not result:
@@ -140,20 +202,44 @@ def requests(data_config: Any) -> list[Request]:
   return result
 
 
-def _control_requests(where: str, name: str, dataset: str, entry: Any, seed: int) -> list[Request]:
+def _control_requests(where: str, name: str, dataset: str, entry: Any, seed: int,
+                      modules: tuple[str, ...]) -> list[Request]:
   if not entry.tasks:
     raise InputError(f'{where}.tasks is empty: name the tasks to train on')
-  if len(set(entry.tasks)) < len(entry.tasks):
-    raise InputError(f'{where}.tasks names a task twice: {", ".join(entry.tasks)}')
+  _refuse_repeated_tasks(where, entry)
   if not 0 <= entry.noise < 1:
     raise InputError(f'{where}.noise is {entry.noise}; it must be in [0, 1): prompts are episodes without noise')
   if entry.path:
     raise InputError(f'{where}.path is set, but a control dataset is generated, not read: leave it empty')
-  episodes = entry.episodes or DATASETS[dataset].episodes
-  result = [Request(dataset, task, episodes, entry.noise, seed, entry=name) for task in entry.tasks]
+  episodes = entry.episodes or dataset_type(dataset).episodes
+  result = [Request(dataset, task, episodes, entry.noise, seed, entry=name, modules=modules) for task in entry.tasks]
   for request in result:
     task_spec(request.task_name)  # raises where there is no such task
   return result
+
+
+def _import_requests(where: str, whole: Request, entry: Any) -> list[Request]:
+  """One request for each task, whose files are `path/task`, or one for `path` itself."""
+  _refuse_repeated_tasks(where, entry)
+  if entry.noise:
+    raise InputError(f'{where}.noise is {entry.noise}, but episodes that were recorded are what they are: leave it out')
+  if not whole.path:
+    raise InputError(f'{where}.path is empty: name {whole.type.path}')
+  result = [
+      dataclasses.replace(
+          whole, task=task, path=os.path.join(whole.path, task),
+          environment=whole.environment and f'{whole.environment}/{task}')
+      for task in entry.tasks
+  ] or [whole]
+  for request in result:
+    if request.environment:
+      task_spec(request.environment)
+  return result
+
+
+def _refuse_repeated_tasks(where: str, entry: Any) -> None:
+  if len(set(entry.tasks)) < len(entry.tasks):
+    raise InputError(f'{where}.tasks names a task twice: {", ".join(entry.tasks)}')
 
 
 def _other_request(where: str, name: str, dataset: str, entry: Any) -> Request:

@@ -24,8 +24,10 @@ from data_pipelines.datasets.episodes import (
     SourceKind,
     TextDocument,
 )
+from data_pipelines.datasets.fingerprint import folder_fingerprint
 from data_pipelines.datasets.pictures import LazyImages, decode_png
 from data_pipelines.datasets.text_folder.files import fingerprint
+from data_pipelines.environments.action_bounds import Bounds
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
@@ -106,6 +108,8 @@ class ControlSource(RecordSource):
 
   Attributes:
     table: all episodes at a glance.
+    action_bounds: what -1 and 1 stood for where a continuous action was recorded, [A] each; None where it was made
+      here, in units of its own.
   """
 
   kind: SourceKind = 'control'
@@ -113,6 +117,8 @@ class ControlSource(RecordSource):
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
     self.task = TaskSpec.from_json(self.metadata['task'])
+    bounds = self.metadata.get('action_bounds')
+    self.action_bounds: Bounds | None = bounds and (np.array(bounds['low']), np.array(bounds['high']))
     columns = self.metadata['episodes']
     self.table = EpisodeTable(
         length=np.array(columns['length'], np.int32),
@@ -238,11 +244,19 @@ def defect(request: Request, data_dir: str) -> str | None:
       metadata = json.load(file)
   except Exception as error:  # TFDS, protocol buffers and ArrayRecord each have their own for a damaged file
     return f'{directory} is half-written ({error})'
-  if request.task and metadata['task'] != json.loads(json.dumps(task_spec(request.task_name).to_json())):
+  if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
-  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
+  now = folder_fingerprint if request.type.imported else fingerprint
+  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != now(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
   return None
+
+
+def _plays(request: Request, task: Mapping[str, Any]) -> bool:
+  """Whether the task of a dataset is the one that its environment has now."""
+  spec = json.loads(json.dumps(task_spec(request.task_name).to_json()))
+  keys = spec if request.played else ('observation', 'action')
+  return all(task[key] == spec[key] for key in keys)
 
 
 def _array(feature: tf_feature_pb2.Feature, spec: ArraySpec, T: int) -> Any:

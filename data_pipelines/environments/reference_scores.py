@@ -1,15 +1,16 @@
 """Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
 
-They are measured, and lie beside this module in `scores/<domain>.json`. To measure them again:
+They are measured, and lie in `scores/<domain>.json` beside this module, or beside the user's own that defines the
+domain. To measure them again:
 
   python -m data_pipelines.environments.reference_scores [--domain NAME] [--tasks NAME ...] [--episodes N] [--workers N]
+      [--environments MODULE ...]
 """
 
 import argparse
 from collections.abc import Sequence
 import concurrent.futures
 import functools
-import importlib.resources
 import json
 import multiprocessing
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.noise import random_action
-from data_pipelines.environments.registry import make, make_expert, task_names, task_spec
+from data_pipelines.environments.registry import SUITES, make, make_expert, register, task_names, task_spec
 from data_pipelines.environments.simulation import SimulatedEnvironment
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
@@ -48,9 +49,15 @@ def reference_scores(name: str) -> ReferenceScores:
 
 @functools.cache
 def _stored(domain: str) -> dict[str, ReferenceScores]:
-  file = importlib.resources.files(__package__).joinpath(FOLDER, f'{domain}.json')
+  file = _file(domain)
   scores = json.loads(file.read_text()) if file.is_file() else {}
   return {name: ReferenceScores(**fields) for name, fields in scores.items()}
+
+
+def _file(domain: str) -> Path:
+  suite = SUITES[domain]
+  home = __file__ if suite.__name__.startswith(__package__) else suite.__file__
+  return Path(home).with_name(FOLDER) / f'{domain}.json'
 
 
 def measure(name: str, episodes: int) -> ReferenceScores:
@@ -86,13 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks')
   parser.add_argument('--episodes', type=int, default=50)
   parser.add_argument('--workers', type=int, default=2)
+  parser.add_argument('--environments', nargs='+', default=(), metavar='MODULE', help='suites of your own')
   options = parser.parse_args(arguments)
+  register(options.environments)
   names = options.tasks or task_names(options.domain)
   for name in names:
     task_spec(name)
   # A forked worker would share the simulators' OpenGL and signal state.
   context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+  with concurrent.futures.ProcessPoolExecutor(
+      options.workers, mp_context=context, initializer=register, initargs=(options.environments,)) as pool:
     measured = {pool.submit(measure, name, options.episodes): name for name in names}
     for count, future in enumerate(concurrent.futures.as_completed(measured), start=1):
       name = measured[future]
@@ -104,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _store(name: str, scores: ReferenceScores) -> None:
   """Writes one task's scores into its domain's file, and leaves the other tasks' as they are."""
   domain = task_spec(name).domain
-  path = Path(__file__).with_name(FOLDER) / f'{domain}.json'
+  path = _file(domain)
   stored = json.loads(path.read_text()) if path.exists() else {}
   stored[name] = scores._asdict()
   ordered = {name: stored[name] for name in task_names(domain) if name in stored}

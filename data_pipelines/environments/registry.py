@@ -1,20 +1,67 @@
 """Every control task by name. Simulators are imported only when an environment is made."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 import difflib
+import importlib
+import importlib.util
 import itertools
+import pathlib
+import sys
 from types import ModuleType
 
 from data_pipelines.environments import babyai, classic_control, dm_control_suite, metaworld
 from data_pipelines.environments.specs import Environment, Expert, TaskSpec
 from data_pipelines.errors import InputError
 
-SUITES: Mapping[str, ModuleType] = {
+SUITES: dict[str, ModuleType] = {
     suite.DOMAIN: suite for suite in (classic_control, dm_control_suite, metaworld, babyai)
 }
-SPECS: Mapping[str, TaskSpec] = {
+SPECS: dict[str, TaskSpec] = {
     spec.name: spec for spec in itertools.chain.from_iterable(suite.SPECS.values() for suite in SUITES.values())
 }
+_SUITE_PARTS = ('DOMAIN', 'SPECS', 'make', 'make_expert')  # of a module
+
+
+def register(modules: Sequence[str]) -> None:
+  """Adds suites of the user's own to those that are there; again is no harm.
+
+  Args:
+    modules: names of modules, or paths of .py files, each with DOMAIN, SPECS, make and make_expert as the suites here
+      have them (`experiments/examples/own_environment.py` is one). They are for this process: each one that works with
+      their tasks registers them.
+
+  Raises:
+    InputError: there is no such module, it lacks a part, or its domain is another suite's.
+  """
+  for name in modules:
+    suite = _load(name)
+    missing = [part for part in _SUITE_PARTS if not hasattr(suite, part)]
+    if missing:
+      raise InputError(f'data.environments: {name} has no {", ".join(missing)}')
+    if SUITES.setdefault(suite.DOMAIN, suite) is not suite:
+      raise InputError(f'data.environments: the domain {suite.DOMAIN!r} of {name} is there already; name it otherwise')
+    SPECS.update({spec.name: spec for spec in suite.SPECS.values()})
+
+
+def _load(name: str) -> ModuleType:
+  """A module by its name or the path of its file; the same one each time."""
+  is_file = name.endswith('.py')
+  path = str(pathlib.Path(name).resolve())
+  if is_file and path in sys.modules:
+    return sys.modules[path]
+  try:
+    if not is_file:
+      return importlib.import_module(name)
+    # By its path, since a script of the user's own is on no search path.
+    spec = importlib.util.spec_from_file_location(path, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path] = module
+    spec.loader.exec_module(module)
+  except (ImportError, OSError, SyntaxError) as error:
+    sys.modules.pop(path, None)
+    raise InputError(f'data.environments: cannot import {name} ({error}); name a module or the path of a .py file'
+                     ) from error
+  return module
 
 
 def task_names(domain: str | None = None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Plays one task of the mixture with trained weights."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
@@ -8,8 +9,9 @@ import ml_collections
 
 from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import open_source
+from data_pipelines.environments.action_bounds import RescaledActions
 from data_pipelines.environments.registry import make, task_spec
-from data_pipelines.environments.specs import TaskSpec
+from data_pipelines.environments.specs import Environment, TaskSpec
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
 from gato_jax.evaluation.rollouts import Rollouts, play
@@ -40,7 +42,7 @@ def play_task(
   policy = make_policy(load(workdir, step), config, request, min(settings.environments, settings.episodes))
   seeds = range(settings.seed, settings.seed + settings.episodes)
   rollouts = play(
-      policy, functools.partial(make, spec.name), seeds, _prompts(config, request),
+      policy, _maker(request, config.data.dir), seeds, _prompts(config, request),
       frame_every=frame_interval(spec.max_steps) if video else 0)
   if rollouts.frames:
     write_gif(rollouts.frames, video)
@@ -61,6 +63,14 @@ def cost(spec: TaskSpec) -> float:
   """Tokens of a longest episode, about: what the time to play it goes by."""
   observation = sum(item.size // 256 if item.kind == 'image' else item.size for item in spec.observation.values())
   return spec.max_steps * (observation + 1 + spec.action.size)
+
+
+def _maker(request: Request, data_dir: str) -> Callable[[], Environment]:
+  """Makes the task's environment; of an imported dataset, with the actions that its data have."""
+  bounds = None if request.played else open_source(request, data_dir, 'train').action_bounds
+  if bounds is None:
+    return functools.partial(make, request.task_name)
+  return lambda: RescaledActions(make(request.task_name), bounds)
 
 
 def _prompts(config: ml_collections.ConfigDict, request: Request):

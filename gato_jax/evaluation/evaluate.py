@@ -56,9 +56,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   jobs.append(Job(LANGUAGE, LANGUAGE_COST, _score_language, (workdir, trained.step, config)))
   console = Console()
   console.print(f'evaluating step {trained.step}: {len(specs)} tasks, {config.evaluation.episodes} episodes each')
+  not_played = _without_simulator(config)
+  if not_played:
+    console.print(f'{len(not_played)} imported datasets without an environment are not played: {", ".join(not_played)}')
   tasks, language = _collect(jobs, config.evaluation.workers, specs, references, console)
   records = read_records(workdir)
   report = build_report(tasks, language, training_summary(records, trained.config), config)
+  report['not_played'] = not_played
   write_report(report, folder / 'report.json')
   plot_loss(records, folder / 'loss.png')
   plot_scores(tasks, folder / 'scores.png')
@@ -108,7 +112,7 @@ def _as_trained(config: ml_collections.ConfigDict, trained: ml_collections.Confi
   result = trained.copy_and_resolve_references()
   with result.unlocked():
     result.acting, result.evaluation = config.acting, config.evaluation
-    result.data.dir = config.data.dir
+    result.data.dir, result.data.environments = config.data.dir, config.data.environments
     result.data.mixture = config.data.mixture.copy_and_resolve_references()
   for name, entry in result.data.mixture.items():
     if name in trained.data.mixture:
@@ -118,9 +122,13 @@ def _as_trained(config: ml_collections.ConfigDict, trained: ml_collections.Confi
 
 
 def _tasks(config: ml_collections.ConfigDict) -> dict[str, TaskSpec]:
-  """The control tasks by their names in the mixture."""
+  """The control tasks that can be played by their names in the mixture."""
   control_requests = (request for request in requests(config.data) if request.type.kind == 'control')
-  return {request.name: task_spec(request.task_name) for request in control_requests}
+  return {request.name: task_spec(request.task_name) for request in control_requests if request.task_name}
+
+
+def _without_simulator(config: ml_collections.ConfigDict) -> list[str]:
+  return [request.name for request in requests(config.data) if request.type.kind == 'control' and not request.task_name]
 
 
 def _references(specs: Mapping[str, TaskSpec]) -> dict[str, ReferenceScores]:

@@ -207,8 +207,8 @@ def test_every_setting_of_a_request_moves_its_directory():
 
 
 def test_every_dataset_has_a_builder():
-  for name in DATASETS:
-    folder = pathlib.Path(building.__file__).parent / name
+  for name, kind in DATASETS.items():
+    folder = pathlib.Path(building.__file__).parent / (kind.folder or name)
     assert (folder / 'builder.py').exists() and (folder / '__init__.py').exists()
 
 

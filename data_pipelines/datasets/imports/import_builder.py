@@ -1,0 +1,91 @@
+"""Other people's episodes as a dataset of our own.
+
+They are converted once, in the processes that `prepare` builds with, and not read where they lie: a video, a Parquet
+page or a TFDS step costs far more than a window of it is worth, and each time again; what is wrong with an episode is
+found before training; and nothing downstream knows that there are other formats.
+"""
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping
+import functools
+import os
+from typing import Any
+
+from data_pipelines.datasets.builder import Example, RequestBuilder
+from data_pipelines.datasets.fingerprint import folder_fingerprint
+from data_pipelines.datasets.imports.conversion import convert
+from data_pipelines.datasets.imports.items import Damage, Reader
+from data_pipelines.datasets.imports.layout import Layout, make_layout
+from data_pipelines.datasets.rlds import EpisodeColumns, rlds_example, rlds_features
+from data_pipelines.environments.specs import TaskSpec
+from data_pipelines.errors import InputError
+
+
+class ImportBuilder(RequestBuilder, skip_registration=True):
+  """A dataset of the episodes of a `Reader`.
+
+  metadata.json holds, beside what a dataset of our own has, the bounds of the action (`action_bounds`, which undo the
+  scaling to [-1, 1]), what was guessed (`notes`), and the state of the files (`fingerprint`).
+  """
+
+  @abc.abstractmethod
+  def open_reader(self) -> Reader:
+    """Opens the request's path; raises InputError where it is no dataset of this format."""
+
+  @functools.cached_property
+  def _reader(self) -> Reader:
+    return self.open_reader()
+
+  @functools.cached_property
+  def _layout(self) -> Layout:
+    try:
+      return make_layout(self._reader, self.request.mapping)
+    except InputError as error:
+      raise InputError(f'{self.request.name}: {error}') from error
+
+  def _spec(self, max_steps: int) -> TaskSpec:
+    layout = self._layout
+    return TaskSpec(
+        name=f'{self.request.dataset}/{self.request.path_name}',
+        domain=self.request.dataset,
+        observation={key: spec for key, (_, spec) in layout.observation.items()},
+        action=layout.action,
+        max_steps=max_steps,
+        score='success' if layout.success else 'return',
+    )
+
+  def features(self) -> Mapping[str, Any]:
+    # Pictures are kept in the encoding that they came in.
+    return rlds_features(self._spec(max_steps=0), picture_encoding=None)
+
+  def examples(self) -> Mapping[str, Iterable[Example]]:
+    return {'train': self._episodes()}
+
+  def _episodes(self) -> Iterator[Example]:
+    layout = self._layout
+    self.info.metadata.update(
+        notes=list(layout.notes),
+        action_bounds={'low': layout.low.tolist(), 'high': layout.high.tolist()} if len(layout.low) else None,
+        fingerprint=folder_fingerprint(self.request.path) if os.path.isdir(self.request.path) else '')
+    table = EpisodeColumns()
+    for example in self._good_examples():
+      table.add(example)
+      yield example
+      if len(table) == self.request.episodes:
+        break
+    if not len(table):
+      raise InputError(f'{self.request.name}: {self.request.path} has no good episode')
+    self.info.metadata.update(task=self._spec(max(table.columns['length'])).to_json(), episodes=table.columns)
+
+  def _good_examples(self) -> Iterator[Example]:
+    for number, raw in enumerate(self._reader.episodes(self._layout.names)):
+      if isinstance(raw, Damage):
+        for _ in range(raw.episodes):
+          self.skip(f'{raw.place}: {raw.problem}')
+        continue
+      try:
+        demonstration = convert(raw, self._layout, self._reader.items, number)
+      except (ValueError, TypeError) as error:  # NumPy's for values that make no array
+        self.skip(f'{raw.place}: {error}')
+        continue
+      yield rlds_example(self._spec(max_steps=demonstration.episode.length), demonstration)

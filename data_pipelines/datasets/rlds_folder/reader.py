@@ -1,0 +1,162 @@
+"""Reads RLDS datasets (github.com/google-research/rlds) that TFDS prepared; no TensorFlow, no builder's code."""
+
+from collections.abc import Collection, Iterator, Mapping
+import os
+import pathlib
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+
+from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
+from data_pipelines.errors import InputError
+
+_FEATURES_FILE = 'features.json'
+_TERMINAL = 'steps/is_terminal'
+
+
+class RLDSReader:
+  """A `Reader` of one split. An item's name is its path in the steps, with dots; what an episode has once, `episode.*`.
+
+  Args:
+    path: the folder of a version, or one above it that holds no other; or a name of the catalogue, `name/config`, that
+      was prepared in TFDS's own data directory.
+    split: as TFDS slices them; empty: `train`, or the only one.
+  """
+
+  last_step = ''  # RLDS has an observation there, but not all who say that they follow it
+
+  def __init__(self, path: str, split: str):
+    builder = _open(path)
+    self._instructions = _split(builder, path, split).file_instructions
+    features = builder.info.features
+    steps = [name for name, feature in features.items() if isinstance(feature, tfds.features.Dataset)]
+    if steps != ['steps'] or not isinstance(features['steps'].feature, tfds.features.FeaturesDict):
+      raise InputError(f'{path}: no RLDS dataset, which has a dataset of steps in each episode; it has '
+                       f'{", ".join(features)}')
+    self._features = dict(_leaves(features['steps'].feature, (), 'steps/'))
+    self._features |= {f'episode.{name}': leaf for name, leaf in _leaves(
+        tfds.features.FeaturesDict({key: value for key, value in features.items() if key != 'steps'}), (), '')}
+    self.items: Mapping[str, Item] = {name: _item(feature) for name, (_, feature) in self._features.items()}
+
+  def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
+    for instruction in self._instructions:
+      file = os.path.basename(instruction.filename)
+      reader = _open_file(instruction.filename)
+      if isinstance(reader, str):
+        yield Damage(file, reader, instruction.take)
+        continue
+      for record in range(instruction.skip, instruction.skip + instruction.take):
+        yield self._read(reader, record, f'{file}, record {record}', names)
+      reader.close()
+
+  def _read(self, reader: ArrayRecordReader, record: int, place: str, names: Collection[str]) -> RawEpisode | Damage:
+    try:
+      example = tf_example_pb2.Example.FromString(reader.read([record])[0]).features.feature
+      return self._episode(place, example, names)
+    except Exception as error:  # ArrayRecord, protocol buffers, zlib and NumPy each have their own
+      return Damage(place, f'cannot be read ({type(error).__name__}: {error})')
+
+  def _episode(self, place: str, example: Mapping[str, tf_feature_pb2.Feature], names: Collection[str]) -> RawEpisode:
+    items = {}
+    for name in names:
+      key, feature = self._features[name]
+      values = _values(example[key], feature)
+      items[name] = values[0] if name.startswith('episode.') else values
+    ends = example[_TERMINAL].int64_list.value if _TERMINAL in example else ()
+    return RawEpisode(place, items, terminated=bool(len(ends) and ends[-1]))
+
+
+def _open_file(file: str | os.PathLike) -> ArrayRecordReader | str:
+  """A file of records, or why it cannot be read."""
+  try:
+    reader = ArrayRecordReader(os.fspath(file))
+    if not reader.ok():
+      reader.close()  # which says what is wrong
+    return reader
+  except Exception as error:  # the library has no class of its own for it
+    return f'cannot be read ({error})'
+
+
+def _open(path: str) -> tfds.core.DatasetBuilder:
+  if os.path.isdir(path):
+    root = pathlib.Path(path)
+    folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + _FEATURES_FILE))]
+    if len(folders) != 1:
+      found = ', '.join(str(folder.relative_to(root)) for folder in folders)
+      raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + _FEATURES_FILE}')
+    builder = tfds.builder_from_directory(folders[0])
+  else:
+    builder = _open_by_name(path)
+  if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+    raise InputError(
+        f'{builder.data_path} is {builder.info.file_format.value}, which only TensorFlow reads. Convert it once: '
+        f'pip install "gato_jax[tf]"; tfds convert_format --dataset_version_dir={builder.data_path} '
+        f'--out_file_format=array_record --out_dir=NEW_FOLDER; and name the new folder')
+  return builder
+
+
+def _open_by_name(name: str) -> tfds.core.DatasetBuilder:
+  try:
+    return tfds.core.read_only_builder.builder_from_files(name)
+  except tfds.core.DatasetNotFoundError as error:
+    raise InputError(
+        f'there is no folder {name}, nor a prepared dataset of that name in {tfds.core.constants.DATA_DIR} (set '
+        f'TFDS_DATA_DIR if yours are elsewhere). If it is in the catalogue: pip install "gato_jax[tf]"; tfds build '
+        f'{name} --file_format=array_record') from error
+
+
+def _split(builder: tfds.core.DatasetBuilder, path: str, split: str) -> Any:
+  splits = builder.info.splits
+  name = split or ('train' if 'train' in splits or len(splits) != 1 else next(iter(splits)))
+  try:
+    return splits[name]
+  except (KeyError, ValueError) as error:
+    raise InputError(f'{path} has no split {name!r}; set mapping.split to one of {", ".join(splits)}') from error
+
+
+def _leaves(features: tfds.features.FeaturesDict, path: tuple[str, ...],
+            prefix: str) -> Iterator[tuple[str, tuple[str, tfds.features.FeatureConnector]]]:
+  """(name with dots, (key in a record, feature)) of all that is nested, sorted: features.json has no order."""
+  for key, feature in sorted(features.items()):
+    if isinstance(feature, tfds.features.FeaturesDict):
+      yield from _leaves(feature, (*path, key), prefix)
+    else:
+      yield '.'.join((*path, key)), (prefix + '/'.join((*path, key)), feature)
+
+
+def _item(feature: tfds.features.FeatureConnector) -> Item:
+  match feature:
+    case tfds.features.Image() if feature.np_dtype == np.uint8:
+      return Item('image', feature.shape)
+    case tfds.features.ClassLabel():
+      return Item('integer', (), feature.num_classes or 0)
+    case tfds.features.Tensor() if None not in feature.shape:
+      return _tensor_item(feature)
+  return Item('other')
+
+
+def _tensor_item(feature: tfds.features.Tensor) -> Item:
+  kind = np.dtype(feature.np_dtype).kind
+  if kind == 'O':
+    return Item('other' if feature.shape else 'text')
+  if kind == 'u' and len(feature.shape) == 3 and feature.shape[-1] in (1, 3, 4):
+    return Item('image', feature.shape)
+  if kind == 'b':
+    return Item('integer', feature.shape, 2)
+  return Item('integer' if kind in 'iu' else 'number', feature.shape)
+
+
+def _values(values: tf_feature_pb2.Feature, feature: tfds.features.FeatureConnector) -> Any:
+  """All steps of an item."""
+  if isinstance(feature, tfds.features.Image):
+    return list(values.bytes_list.value)
+  dtype = np.dtype(feature.np_dtype)
+  if dtype.kind == 'O':
+    return list(values.bytes_list.value)
+  if values.HasField('bytes_list'):  # a tensor with an encoding of its own
+    return np.array([feature.decode_example_np(value) for value in values.bytes_list.value])
+  flat = values.float_list.value if values.HasField('float_list') else values.int64_list.value
+  return np.array(flat, dtype).reshape(-1, *feature.shape)
