@@ -1,13 +1,41 @@
 """One small Gato on games, robots, pictures and text, on two CPU cores.
 
-    make quickstart
+    make quickstart                                    # from a clean checkout: 13.5 minutes of 2 cores
+    gato-jax quickstart --config.seed=1 --workdir=runs/seed1
+
+Of the 13.5 minutes, set-up took 1.3, prepare 1.4, train 9.3 (6,100 tokens/s, other work on the machine) and evaluate 1.6.
+Three seeds on the same demonstrations, 10 episodes a task, scores normalised to 0 random, 100 expert:
+
+                                         seed 0   seed 1   seed 2
+    tasks at or above half of expert       93.3     86.7     86.7  %
+    BabyAI (3 tasks), success             100.0     96.7    100.0  %
+    classic control (4 tasks)              99.2     99.0     98.6
+    DM Control: cartpole-swingup           89.8     59.7     79.0
+                pendulum-swingup           57.4     34.7     33.9
+                reacher-easy               37.0     26.1     33.3
+                point_mass-easy            98.6     99.0     99.1
+    Meta-World (4 tasks)                   90.0    100.0    100.0
+    VQA (commonest answer: 40.0)           75.5     75.5     72.5  %
+    captions                               99.0     98.0     98.0  %
+    text (unigram model: 2.594)           1.866    1.889    1.897  nats a byte
+    packing fill                           99.9     99.9     99.9  %
+
+What the settings are for, tried one at a time with seed 0:
+  - Windows of one timestep with hidden actions: with the action before in sight, the model copies it and continuous
+    control never starts. Noise in the demonstrations shows the states its own mistakes lead to.
+  - Muon instead of AdamW: at equal CPU the loss of DM Control is 3.57 instead of 3.70, of Meta-World 3.14 instead of
+    3.38; 73% of tasks above half became 93%, together with the task weights.
+  - Prompts: BabyAI's pictures do not fit into a quarter of a row's patches, so those tasks go without. A temperature of
+    1 plays better than greedily.
+  - Widths of 128 and 192, batches of 4 and 8, and peaks of 2e-3 and 4e-3 are equal at equal CPU.
+What limits it: pendulum and reacher want finer actions than 3.3 million tokens teach; more steps help both.
 """
 
 from gato_jax.config import default_config, mixture_entry
 
 
 def get_config(arg: str | None = None):
-  """The quickstart; `arg='tiny'` runs the same code end to end in about two minutes, too short to learn from."""
+  """The quickstart; `arg='tiny'` runs the same code end to end in about a minute, too short to learn from."""
   config = default_config()
   config.name = 'quickstart'
   with config.unlocked():
