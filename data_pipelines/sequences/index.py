@@ -15,6 +15,8 @@ from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
+_FORMAT = 2  # raise it when the index of the same episodes has other columns
+
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeIndex:
@@ -22,15 +24,18 @@ class EpisodeIndex:
 
   Attributes:
     lengths: int64 [E], timesteps.
-    step_tokens: int32, tokens of every timestep of every episode, one after the other; empty for text, where it is 1.
+    step_tokens: int32, tokens of a timestep: [E] where all timesteps of an episode have as many, which takes no memory
+      for timesteps; else of every timestep of every episode, one after the other. Empty for text, where it is 1.
     step_patches: int32 [E], patches of one timestep, the same throughout an episode.
     returns: float32 [E], undiscounted; NaN where there is none.
+    selected: int64 [E], their numbers in the dataset if some of it are left out; None: it is all of it.
   """
 
   lengths: np.ndarray
   step_tokens: np.ndarray
   step_patches: np.ndarray
   returns: np.ndarray
+  selected: np.ndarray | None = None
 
   @functools.cached_property
   def step_starts(self) -> np.ndarray:
@@ -38,13 +43,79 @@ class EpisodeIndex:
     return np.concatenate([[0], np.cumsum(self.lengths)])
 
   @functools.cached_property
-  def token_starts(self) -> np.ndarray:
-    """int64 [timesteps + 1]: tokens before each timestep of the dataset. Not for text."""
+  def token_starts(self) -> 'np.ndarray | TokenStarts':
+    """Tokens before each timestep of the dataset, and after the last. Not for text."""
+    if len(self.step_tokens) == len(self.lengths):
+      return TokenStarts(self.step_starts, self.step_tokens)
     return np.concatenate([[0], np.cumsum(self.step_tokens, dtype=np.int64)])
 
   @property
   def timesteps(self) -> int:
     return int(self.step_starts[-1])
+
+  @functools.cached_property
+  def tokens(self) -> int:
+    """Of all episodes together."""
+    return int(self.token_starts[self.timesteps]) if len(self.step_tokens) else self.timesteps
+
+  @property
+  def patches(self) -> int:
+    return int(self.step_patches @ self.lengths)
+
+  @property
+  def largest_step(self) -> tuple[int, int]:
+    """Tokens of the largest timestep, and the number of its episode in the dataset. Not for text."""
+    place = episode = int(self.step_tokens.argmax())
+    if len(self.step_tokens) > len(self.lengths):
+      episode = int(np.searchsorted(self.step_starts, place, 'right')) - 1
+    return int(self.step_tokens[place]), self.number(episode)
+
+  def number(self, episode: int) -> int:
+    """The number in the dataset of an episode of the index."""
+    return episode if self.selected is None else int(self.selected[episode])
+
+  def of_episodes(self, column: np.ndarray) -> np.ndarray:
+    """The part of a column of the dataset, one entry an episode, that the index holds."""
+    return column if self.selected is None else column[self.selected]
+
+  def select(self, kept: np.ndarray) -> 'EpisodeIndex':
+    """The index of those episodes for which `kept`, bool [E], is true."""
+    step_tokens = self.step_tokens
+    if len(step_tokens):
+      step_tokens = step_tokens[kept if len(step_tokens) == len(kept) else np.repeat(kept, self.lengths)]
+    return EpisodeIndex(self.lengths[kept], step_tokens, self.step_patches[kept], self.returns[kept],
+                        np.flatnonzero(kept))
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(EpisodeIndex) if field.name != 'selected')
+
+
+class TokenStarts:
+  """As an array of the tokens before each timestep, but computed from what an episode's timesteps have in common.
+
+  Args:
+    step_starts: int64 [E + 1], first timestep of each episode, and how many there are.
+    step_tokens: int32 [E], tokens of each timestep of an episode.
+  """
+
+  def __init__(self, step_starts: np.ndarray, step_tokens: np.ndarray):
+    self._steps = step_starts
+    self._step_tokens = step_tokens.astype(np.int64)
+    self._tokens = np.concatenate([[0], np.cumsum(np.diff(step_starts) * self._step_tokens)])
+
+  def __getitem__(self, step: int | np.ndarray) -> np.ndarray:
+    """int64, the shape of `step`."""
+    episode = np.minimum(np.searchsorted(self._steps, step, 'right') - 1, len(self._step_tokens) - 1)
+    return self._tokens[episode] + (step - self._steps[episode]) * self._step_tokens[episode]
+
+  def searchsorted(self, tokens: int | np.ndarray, side: str = 'left', sorter: None = None) -> np.ndarray:
+    """As of the array; `np.searchsorted` calls it."""
+    del sorter
+    episode = np.searchsorted(self._tokens, tokens, 'right') - 1
+    episode = np.clip(episode, 0, len(self._step_tokens) - 1)
+    into, each = tokens - self._tokens[episode], self._step_tokens[episode]
+    steps = into // each + 1 if side == 'right' else -(-into // each)
+    return np.clip(self._steps[episode] + steps, 0, self._steps[-1] + 1)
 
 
 def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
@@ -57,7 +128,7 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   if os.path.exists(path):
     try:
       with np.load(path) as arrays:
-        return EpisodeIndex(**{field.name: arrays[field.name] for field in dataclasses.fields(EpisodeIndex)})
+        return EpisodeIndex(**{column: arrays[column] for column in _COLUMNS})
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
       logging.warning('%s is damaged (%s); it is made anew', path, error)
   index = _build(source, tokenizer)
@@ -75,7 +146,10 @@ def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
     step_patches.append(tokenized.step_patches)
     returns.append(getattr(episode, 'episode_return', np.nan))
     if source.kind != 'text':
-      step_tokens.append(np.diff(tokenized.step_ends, prepend=0).astype(np.int32))
+      tokens = np.diff(tokenized.step_ends, prepend=0).astype(np.int32)
+      step_tokens.append(tokens[:1] if (tokens == tokens[0]).all() else tokens)
+  if any(len(tokens) > 1 for tokens in step_tokens):
+    step_tokens[1:] = [np.broadcast_to(*pair) for pair in zip(step_tokens[1:], lengths, strict=True)]
   return EpisodeIndex(np.array(lengths, np.int64), np.concatenate(step_tokens), np.array(step_patches, np.int32),
                       np.array(returns, np.float32))
 
@@ -84,7 +158,7 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
   """Names dataset and tokenizer; three episodes stand for the content, so that a rebuilt dataset is read anew."""
   digest = hashlib.sha256()
   task = source.task.to_json() if source.task else None
-  digest.update(json.dumps([source.name, len(source), task, tokenizer.digest], sort_keys=True).encode())
+  digest.update(json.dumps([_FORMAT, len(source), task, tokenizer.digest], sort_keys=True).encode())
   for i in sorted({0, len(source) // 2, len(source) - 1} if len(source) else ()):
     digest.update(tokenizer.tokenize(source, i).tokens.tobytes())
   return digest.hexdigest()[:16]
@@ -94,7 +168,8 @@ def _save(index: EpisodeIndex, vocabulary: Vocabulary, path: str) -> None:
   """Atomic, since several hosts may do it at once; a directory that cannot be written only costs the time."""
   try:
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), suffix='.npz', delete=False) as file:
-      np.savez_compressed(file, **dataclasses.asdict(index), vocabulary=json.dumps(vocabulary.to_json()))
+      columns = {column: getattr(index, column) for column in _COLUMNS}
+      np.savez_compressed(file, **columns, vocabulary=json.dumps(vocabulary.to_json()))
     os.replace(file.name, path)
   except OSError as error:
     logging.warning('%s: the episode index could not be kept (%s); it is made anew each time', path, error)
