@@ -190,19 +190,22 @@ class QuestionSource(RecordSource):
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
     self._ends = np.cumsum(self.metadata['questions'][split])
+    self._latest: tuple[int, np.ndarray, list[str], list[str]] | None = None
 
   def __len__(self) -> int:
     return int(self._ends[-1])
 
   def _episode(self, index: int) -> ImageQuestion:
     record = int(np.searchsorted(self._ends, index, side='right'))
-    features = self._features(record)
+    latest = self._latest  # whoever reads in order asks for a picture many times
+    if latest is None or latest[0] != record:
+      features = self._features(record)
+      image = decode_png(features['image'].bytes_list.value[0])
+      latest = record, image, _strings(features['questions/question']), _strings(features['questions/answer'])
+      self._latest = latest
     place = index - int(self._ends[record])  # counted from the picture's last question, so negative
-    return ImageQuestion(
-        decode_png(features['image'].bytes_list.value[0]),
-        question=_strings(features['questions/question'])[place],
-        answer=_strings(features['questions/answer'])[place],
-    )
+    _, image, questions, answers = latest
+    return ImageQuestion(image, questions[place], answers[place])
 
   def _texts(self, features: Features) -> Iterable[str]:
     yield from _strings(features['questions/question'])
