@@ -225,7 +225,12 @@ def open_source(request: Request, data_dir: str, split: str) -> RecordSource:
   """
   if problem := defect(request, data_dir):
     raise InputError(f'dataset {request.name}: {problem}; run `gato-jax prepare --config=...` with this config')
-  return _SOURCES[request.type.kind](request.name, request.directory(data_dir), split)
+  return open_directory(request.type.kind, request.name, request.directory(data_dir), split)
+
+
+def open_directory(kind: SourceKind, name: str, directory: str, split: str) -> RecordSource:
+  """Opens one split of what lies in a directory, whatever was asked for when it was built."""
+  return _SOURCES[kind](name, directory, split)
 
 
 def defect(request: Request, data_dir: str) -> str | None:

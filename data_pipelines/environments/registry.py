@@ -24,6 +24,11 @@ def task_names(domain: str | None = None) -> tuple[str, ...]:
   return tuple(name for name, spec in SPECS.items() if domain in (None, spec.domain))
 
 
+def trained_tasks(domain: str) -> tuple[str, ...]:
+  """The tasks of a domain to train on, without the domain: all but those its module holds out or has no expert for."""
+  return getattr(SUITES[domain], 'TRAINED', tuple(name.partition('/')[2] for name in task_names(domain)))
+
+
 def task_spec(name: str) -> TaskSpec:
   """A task's spec, known without its simulator; raises InputError naming the nearest task where there is none."""
   if name not in SPECS:

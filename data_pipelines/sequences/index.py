@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
 import logging
@@ -15,7 +16,8 @@ from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
-_FORMAT = 2  # raise it when the index of the same episodes has other columns
+_FILE = 'episode_index_{}.npz'
+_FORMAT = 2  # raise it when the index of the same episodes is another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,17 +126,32 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   Raises:
     InputError: an episode cannot be tokenized; the message names dataset, episode and item.
   """
-  path = os.path.join(source.directory, f'episode_index_{_digest(source, tokenizer)}.npz') if source.directory else ''
-  if os.path.exists(path):
-    try:
-      with np.load(path) as arrays:
-        return EpisodeIndex(**{column: arrays[column] for column in _COLUMNS})
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-      logging.warning('%s is damaged (%s); it is made anew', path, error)
+  path = os.path.join(source.directory, _FILE.format(_digest(source, tokenizer))) if source.directory else ''
+  index = _load(path) if os.path.exists(path) else None
+  if index is not None:
+    return index
   index = _build(source, tokenizer)
   if path:
     _save(index, tokenizer.vocabulary, path)
   return index
+
+
+def latest_index(directory: str) -> EpisodeIndex | None:
+  """The index last made of a dataset, with whatever tokenizer; None if there is none."""
+  for path in sorted(glob.glob(os.path.join(directory, _FILE.format('*'))), key=os.path.getmtime, reverse=True):
+    index = _load(path)
+    if index is not None:
+      return index
+  return None
+
+
+def _load(path: str) -> EpisodeIndex | None:
+  try:
+    with np.load(path) as arrays:
+      return EpisodeIndex(**{column: arrays[column] for column in _COLUMNS})
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    logging.warning('%s is damaged (%s); it is made anew', path, error)
+    return None
 
 
 def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:

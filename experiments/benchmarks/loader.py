@@ -26,7 +26,6 @@ import ml_collections
 
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
-from data_pipelines.errors import InputError
 from data_pipelines.loader import Loader, make_loader
 from data_pipelines.sequences.plan import dataset_of
 
