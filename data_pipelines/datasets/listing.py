@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import difflib
 import json
 import pathlib
 import types
@@ -88,10 +89,10 @@ def _amounts(built: Sequence[BuiltDataset]) -> tuple[str, ...]:
   """Episodes, tokens, patches and size in words."""
   if not built:
     return (_NOTHING,) * 4
-  counted = [each for each in built if each.tokens is not None]
-  tokens, patches = (f'{sum(getattr(each, what) for each in counted):,}' if len(counted) == len(built) else 'not counted'
-                     for what in ('tokens', 'patches'))
   size = sum(each.size for each in built)
+  tokens = patches = 'not counted'
+  if all(each.tokens is not None for each in built):
+    tokens, patches = (f'{sum(getattr(each, what) for each in built):,}' for what in ('tokens', 'patches'))
   return f'{sum(each.episodes for each in built):,}', tokens, patches, f'{size / 1e6:,.1f} MB'
 
 
@@ -133,11 +134,15 @@ def description(name: str, data_dir: str) -> Iterator[str]:
     InputError: there is no such dataset or task.
   """
   dataset, _, task = name.partition('/')
+  if dataset not in DATASETS:
+    nearest = difflib.get_close_matches(dataset, DATASETS, n=1, cutoff=0.3)
+    hint = f'did you mean {nearest[0]!r}?' if nearest else f'there are: {", ".join(DATASETS)}'
+    raise InputError(f'unknown dataset {dataset!r}; {hint}')
   kind = DATASETS[dataset]
   yield f'{name}: {kind.kind}, licence {kind.licence or "of the files"}, stands for {kind.row or "no row"} of Table 1'
   if kind.path:
     yield f'reads {kind.path}: name it in the mixture, {dataset!r}: mixture_entry(weight, path=...)'
-  names = [name] if task else task_names(dataset) if dataset in SUITES else []
+  names: Sequence[str] = [name] if task else task_names(dataset) if dataset in SUITES else []
   for each in names:
     spec = task_spec(each)
     items = ', '.join(f'{key} {_shape(item)}' for key, item in sorted(spec.observation.items()))

@@ -25,6 +25,7 @@ from data_pipelines.datasets.episodes import (
     TextDocument,
 )
 from data_pipelines.datasets.pictures import LazyImages, decode_png
+from data_pipelines.datasets.staging import fetch, local_path
 from data_pipelines.datasets.text_folder.files import fingerprint
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
@@ -39,7 +40,7 @@ class RecordSource:
   """What the sources share: the records of one split. See `EpisodeSource`; safe in threads and to pickle.
 
   Attributes:
-    metadata: what the builder left to be known without reading a record.
+    metadata: what the builder left to be known without reading a record, but for the tables that became arrays.
   """
 
   kind: SourceKind
@@ -113,7 +114,7 @@ class ControlSource(RecordSource):
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
     self.task = TaskSpec.from_json(self.metadata['task'])
-    columns = self.metadata['episodes']
+    columns = self.metadata.pop('episodes')  # as arrays they take a tenth of the memory
     self.table = EpisodeTable(
         length=np.array(columns['length'], np.int32),
         episode_return=np.array(columns['return'], np.float32),
@@ -189,7 +190,7 @@ class QuestionSource(RecordSource):
 
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
-    self._ends = np.cumsum(self.metadata['questions'][split])
+    self._ends = np.cumsum(self.metadata.pop('questions')[split])
     self._latest: tuple[int, np.ndarray, list[str], list[str]] | None = None
 
   def __len__(self) -> int:
@@ -225,7 +226,7 @@ def open_source(request: Request, data_dir: str, split: str) -> RecordSource:
   """
   if problem := defect(request, data_dir):
     raise InputError(f'dataset {request.name}: {problem}; run `gato-jax prepare --config=...` with this config')
-  return open_directory(request.type.kind, request.name, request.directory(data_dir), split)
+  return open_directory(request.type.kind, request.name, local_path(request.directory(data_dir)), split)
 
 
 def open_directory(kind: SourceKind, name: str, directory: str, split: str) -> RecordSource:
@@ -234,8 +235,8 @@ def open_directory(kind: SourceKind, name: str, directory: str, split: str) -> R
 
 
 def defect(request: Request, data_dir: str) -> str | None:
-  """Why a dataset cannot be read as it lies there, or None."""
-  directory = request.directory(data_dir)
+  """Why a dataset cannot be read as it lies there, or None. What is on storage elsewhere is copied first."""
+  directory = fetch(request.directory(data_dir))
   if not os.path.isdir(directory):
     return f'{directory} is missing'
   try:

@@ -1,11 +1,14 @@
 """How long everything in a dataset is: all that packing needs to know, without reading an episode."""
 
+from collections.abc import Sequence
+import concurrent.futures
 import dataclasses
 import functools
 import glob
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import tempfile
 import zipfile
@@ -16,6 +19,7 @@ from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
+_FEW_EPISODES = 1000  # starting processes takes longer than reading so many
 _FILE = 'episode_index_{}.npz'
 _FORMAT = 2  # raise it when the index of the same episodes is another
 
@@ -126,7 +130,7 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   Raises:
     InputError: an episode cannot be tokenized; the message names dataset, episode and item.
   """
-  path = os.path.join(source.directory, _FILE.format(_digest(source, tokenizer))) if source.directory else ''
+  path = _path(source, tokenizer)
   index = _load(path) if os.path.exists(path) else None
   if index is not None:
     return index
@@ -134,6 +138,32 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   if path:
     _save(index, tokenizer.vocabulary, path)
   return index
+
+
+def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, workers: int) -> None:
+  """Makes the indexes that are missing, so that `open_index` finds them; many episodes are read by `workers` processes.
+
+  Raises:
+    InputError: as `open_index`.
+  """
+  missing = [source for source in sources if not os.path.exists(_path(source, tokenizer))]
+  if sum(map(len, missing)) < _FEW_EPISODES:
+    for source in missing:
+      open_index(source, tokenizer)
+    return
+  longest_first = sorted(missing, key=len, reverse=True)
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(min(workers, len(missing)), context) as pool:
+    list(pool.map(functools.partial(_make_index, tokenizer=tokenizer), longest_first))
+
+
+def _make_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> None:
+  open_index(source, tokenizer)
+
+
+def _path(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
+  """Where the index is kept; empty for a source without a directory."""
+  return os.path.join(source.directory, _FILE.format(_digest(source, tokenizer))) if source.directory else ''
 
 
 def latest_index(directory: str) -> EpisodeIndex | None:

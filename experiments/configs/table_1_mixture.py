@@ -46,7 +46,7 @@ def table_1_mixture():
   """Every row under a key of its own, e.g. `dm_control_suite_pixels`; of a row with several datasets, one each."""
   mixture = {}
   for name, row in ROWS.items():
-    key = name.lower().replace(' ', '_').replace('-', '_')
+    key = key_of(name)
     made_here = [dataset for dataset in SUITES if dataset in DATASETS and DATASETS[dataset].row == name]
     for dataset in made_here:
       tasks = trained_tasks(dataset)
@@ -59,3 +59,7 @@ def table_1_mixture():
       mixture[key] = mixture_entry(row.weight, dataset=dataset, path=path,
                                    min_return_share=MIN_RETURN_SHARE * (row.tasks > 0))
   return mixture
+
+
+def key_of(row: str) -> str:
+  return row.lower().replace(' ', '_').replace('-', '_')
