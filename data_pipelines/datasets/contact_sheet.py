@@ -1,6 +1,7 @@
 """A sample of a dataset's episodes as one picture: a row an episode, its timesteps from left to right."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import contextlib
 import os
 import textwrap
 from typing import Any
@@ -13,6 +14,7 @@ from data_pipelines.datasets.episodes import ControlEpisode, Episode
 from data_pipelines.datasets.listing import built_datasets
 from data_pipelines.datasets.sources import ControlSource, RecordSource, open_directory
 from data_pipelines.environments.registry import SPECS, make
+from data_pipelines.environments.specs import Environment
 from data_pipelines.errors import InputError
 
 ROWS = 8
@@ -34,7 +36,7 @@ def draw_contact_sheet(name: str, data_dir: str, path: str) -> int:
   Raises:
     InputError: nothing is built of it.
   """
-  rows = [_cells(source, index) for source, index in _sample(name, data_dir)]
+  rows = [row for source, indexes in _sample(name, data_dir) for row in _rows(source, indexes)]
   figure = Figure(figsize=(_CELL_INCHES * _FRAMES, (_CELL_INCHES + 0.3) * len(rows)), layout='constrained')
   axes = figure.subplots(len(rows), max(map(len, (cells for _, cells in rows))), squeeze=False)
   for row, (title, cells) in zip(axes, rows, strict=True):
@@ -48,7 +50,7 @@ def draw_contact_sheet(name: str, data_dir: str, path: str) -> int:
   return len(rows)
 
 
-def _sample(name: str, data_dir: str) -> list[tuple[RecordSource, int]]:
+def _sample(name: str, data_dir: str) -> list[tuple[RecordSource, list[int]]]:
   """Episodes spread over what is built: over the tasks, of each its newest variant, and over the episodes of each."""
   dataset, _, task = name.partition('/')
   newest = {}
@@ -60,51 +62,59 @@ def _sample(name: str, data_dir: str) -> list[tuple[RecordSource, int]]:
   tasks = sorted(newest)[:ROWS]
   kind = DATASETS[dataset].kind
   sources = [open_directory(kind, each or name, newest[each], 'train') for each in tasks]
-  each = max(1, ROWS // len(sources))
-  return [(source, int(index)) for source in sources
-          for index in np.unique(np.linspace(0, len(source) - 1, each).astype(int))]
+  return [(source, sorted(set(np.linspace(0, len(source) - 1, ROWS // len(sources)).astype(int).tolist())))
+          for source in sources]
 
 
-def _cells(source: RecordSource, index: int) -> tuple[str, list[Any]]:
-  """Title of an episode, and its pictures, number arrays or texts."""
-  episode = source[index]
-  if isinstance(source, ControlSource):
-    noisy = ', noisy' if source.noisy[index] else ''
-    title = f'{source.name}, episode {index}: {episode.length} steps, return {episode.episode_return:.1f}{noisy}'
-    return title, _control_cells(source, index, episode)
-  return f'{source.name}, episode {index}', list(_plain_cells(episode))
+def _rows(source: RecordSource, indexes: Sequence[int]) -> Iterator[tuple[str, list[Any]]]:
+  """Title of each episode, and its pictures, number arrays or texts."""
+  if not isinstance(source, ControlSource):
+    yield from ((f'{source.name}, episode {index}', list(_plain_cells(source[index]))) for index in indexes)
+    return
+  pictures = [key for key, spec in sorted(source.task.observation.items()) if spec.kind == 'image']
+  with _simulator(source.task.name if not pictures else '') as environment:
+    for index in indexes:
+      episode = source[index]
+      steps = np.unique(np.linspace(0, episode.length - 1, _FRAMES).astype(int))
+      if pictures:
+        cells = [np.concatenate([episode.observation[key][int(step)] for key in pictures], axis=1) for step in steps]
+      else:
+        cells = _replayed(environment, int(source.table.seed[index]), episode, steps) or [_numbers(source, episode)]
+      noisy = ', noisy' if source.noisy[index] else ''
+      return_ = f'return {episode.episode_return:.1f}'
+      yield f'{source.name}, episode {index}: {episode.length} steps, {return_}{noisy}', cells
+
+
+@contextlib.contextmanager
+def _simulator(task: str) -> Iterator[Environment | None]:
+  """The task's simulator; None where there is none."""
+  try:
+    environment = make(task) if task in SPECS else None
+  except InputError:  # it is not installed
+    environment = None
+  try:
+    yield environment
+  finally:
+    if environment:
+      environment.close()
+
+
+def _replayed(environment: Environment | None, seed: int, episode: ControlEpisode, steps: np.ndarray) -> list:
+  """What the simulator draws at these timesteps; nothing where it cannot."""
+  frames = []
+  if environment:
+    environment.reset(seed)
+    for step in range(int(steps[-1]) + 1):
+      if step in steps:
+        frames.append(environment.render())
+      environment.step(episode.action[step])
+  return [] if any(frame is None for frame in frames) else frames
 
 
 def _plain_cells(episode: Episode) -> Iterator[np.ndarray | str]:
   """Pictures and texts of an episode that is none of control, in the order of its fields."""
   for value in vars(episode).values():
     yield from ([value] if isinstance(value, (str, np.ndarray)) else list(value)[:_FRAMES])
-
-
-def _control_cells(source: ControlSource, index: int, episode: ControlEpisode) -> list[np.ndarray]:
-  steps = np.unique(np.linspace(0, episode.length - 1, _FRAMES).astype(int))
-  pictures = [key for key, spec in sorted(source.task.observation.items()) if spec.kind == 'image']
-  if pictures:
-    return [np.concatenate([episode.observation[key][int(step)] for key in pictures], axis=1) for step in steps]
-  return _replayed(source, index, episode, steps) or [_numbers(source, episode)]
-
-
-def _replayed(source: ControlSource, index: int, episode: ControlEpisode, steps: np.ndarray) -> list[np.ndarray]:
-  """What the simulator draws at these timesteps; nothing where it cannot."""
-  if source.task.name not in SPECS:
-    return []
-  frames = []
-  try:
-    environment = make(source.task.name)
-    environment.reset(int(source.table.seed[index]))
-    for step in range(int(steps[-1]) + 1):
-      if step in steps:
-        frames.append(environment.render())
-      environment.step(episode.action[step])
-    environment.close()
-  except Exception:  # a missing simulator, or drawing library: each raises what it likes
-    return []
-  return [] if any(frame is None for frame in frames) else frames
 
 
 def _numbers(source: ControlSource, episode: ControlEpisode) -> np.ndarray:

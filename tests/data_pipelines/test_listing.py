@@ -99,16 +99,16 @@ def test_nothing_to_draw(data_dir, tmp_path):
 def test_an_episode_without_a_simulator_is_drawn_as_its_numbers(data_dir, monkeypatch):
   source = open_source(CARTPOLE, data_dir, 'train')
   monkeypatch.setattr(contact_sheet, 'SPECS', {})
-  _, [numbers] = contact_sheet._cells(source, 0)
+  [(_, [numbers])] = contact_sheet._rows(source, [0])
   assert numbers.shape == (5, source[0].length) and numbers.min() == 0 and numbers.max() == 1
   state = source[0].observation['state'][:, 0]
-  np.testing.assert_allclose(numbers[0], (state - state.min()) / np.ptp(state))
+  np.testing.assert_allclose(numbers[0], (state - state.min()) / np.ptp(state), rtol=1e-5)
 
 
 def test_a_replayed_episode_ends_where_it_ended(data_dir):
   pytest.importorskip('pygame')
   source = open_source(CARTPOLE, data_dir, 'train')
-  title, frames = contact_sheet._cells(source, 1)
+  [(title, frames)] = contact_sheet._rows(source, [1])
   assert f'{source[1].length} steps' in title and len(frames) == 6
   assert all(frame.dtype == np.uint8 and frame.shape[-1] == 3 for frame in frames)
   assert not np.array_equal(frames[0], frames[-1])
