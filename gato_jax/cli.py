@@ -51,8 +51,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, dry_run: bool = False
   return 0
 
 
-@argument('name', nargs='?', default='', metavar='NAME', help='a dataset or a task: its spec and a picture of episodes')
-@argument('--tasks', action='store_true', help="a row a control task, with the random policy's and the expert's score")
+@argument('name', nargs='?', default='', metavar='NAME', help='a dataset or task: its spec and a picture of episodes')
+@argument('--tasks', action='store_true', help="a row a control task (of NAME), with random and expert score")
 @argument('--batch', action='store_true', help="draw one packed batch of the config's mixture")
 @argument('--picture', default='', metavar='FILE', help='where the picture goes; by default WORKDIR/datasets/NAME.png')
 def datasets(config: ml_collections.ConfigDict, workdir: str, name: str = '', tasks: bool = False, batch: bool = False,
@@ -66,13 +66,16 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, name: str = '', ta
 
     draw_mixture(config.data, config.seed, config.training.batch_size, picture)
     print(f'a packed batch: {picture}')
+  elif tasks:
+    print(listing.aligned(listing.tasks_table(config.data.dir, name)))
   elif name:
     from data_pipelines.datasets.contact_sheet import draw_contact_sheet
 
     print('\n'.join(listing.description(name, config.data.dir)))
-    print(f'{draw_contact_sheet(name, config.data.dir, picture)} episodes: {picture}')
+    if drawn := draw_contact_sheet(name, config.data.dir, picture):
+      print(f'{drawn} episodes: {picture}')
   else:
-    print(listing.aligned(listing.tasks_table(config.data.dir) if tasks else listing.datasets_table(config.data.dir)))
+    print(listing.aligned(listing.datasets_table(config.data.dir)))
     print(listing.totals())
 
 

@@ -31,12 +31,11 @@ def draw_contact_sheet(name: str, data_dir: str, path: str) -> int:
   actions are played again; where there is no simulator or nothing to draw with, its numbers over time.
 
   Returns:
-    how many episodes were drawn.
-
-  Raises:
-    InputError: nothing is built of it.
+    how many episodes were drawn; 0, and no PNG, where nothing is built of it.
   """
   rows = [row for source, indexes in _sample(name, data_dir) for row in _rows(source, indexes)]
+  if not rows:
+    return 0
   figure = Figure(figsize=(_CELL_INCHES * _FRAMES, (_CELL_INCHES + 0.3) * len(rows)), layout='constrained')
   axes = figure.subplots(len(rows), max(map(len, (cells for _, cells in rows))), squeeze=False)
   for row, (title, cells) in zip(axes, rows, strict=True):
@@ -57,8 +56,6 @@ def _sample(name: str, data_dir: str) -> list[tuple[RecordSource, list[int]]]:
   for built in built_datasets(dataset, data_dir):
     if not task or built.task == name:
       newest.setdefault(built.task, built.directory)
-  if not newest:
-    raise InputError(f'nothing of {name} is built in {data_dir}; run `gato-jax prepare` with a mixture that holds it')
   tasks = sorted(newest)[:ROWS]
   kind = DATASETS[dataset].kind
   sources = [open_directory(kind, each or name, newest[each], 'train') for each in tasks]

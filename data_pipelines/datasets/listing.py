@@ -10,6 +10,7 @@ from typing import Any
 
 from data_pipelines.datasets.catalogue import DATASETS, DatasetType, requests
 from data_pipelines.datasets.sources import defect
+from data_pipelines.datasets.staging import local_path
 from data_pipelines.datasets.table_1 import ROWS
 from data_pipelines.environments.reference_scores import reference_scores
 from data_pipelines.environments.registry import SUITES, task_names, task_spec, trained_tasks
@@ -42,8 +43,8 @@ class BuiltDataset:
 
 
 def built_datasets(dataset: str, data_dir: str) -> list[BuiltDataset]:
-  """What is built of a dataset, whatever its settings; the newest first."""
-  found = pathlib.Path(data_dir, dataset).glob('*/*/metadata.json')
+  """What is built of a dataset, whatever its settings, the newest first; of storage elsewhere, what is copied."""
+  found = pathlib.Path(local_path(data_dir), dataset).glob('*/*/metadata.json')
   newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
   return [_built(path.parent) for path in newest_first if not path.parent.name.startswith('incomplete.')]
 
@@ -96,13 +97,18 @@ def _amounts(built: Sequence[BuiltDataset]) -> tuple[str, ...]:
   return f'{sum(each.episodes for each in built):,}', tokens, patches, f'{size / 1e6:,.1f} MB'
 
 
-def tasks_table(data_dir: str, domains: Sequence[str] = tuple(SUITES)) -> list[tuple[str, ...]]:
-  """A row a control task, under a header: what it is scored by, its reference scores, and what is built of it."""
+def tasks_table(data_dir: str, domain: str = '') -> list[tuple[str, ...]]:
+  """A row a control task, under a header: what it is scored by, its reference scores, and what is built of it.
+
+  Raises:
+    InputError: there is no such domain.
+  """
   rows = [('task', 'trained', 'score', 'random', 'expert', 'episodes', 'tokens', 'patches', 'size')]
-  for domain in domains:
-    built = built_datasets(domain, data_dir)
-    trained = set(trained_tasks(domain))
-    for task in task_names(domain):
+  task_names(domain or None)  # raises where there is no such domain
+  for suite in [domain] if domain else SUITES:
+    built = built_datasets(suite, data_dir)
+    trained = set(trained_tasks(suite))
+    for task in task_names(suite):
       part = [each for each in built if each.task == task]
       rows.append((task, 'yes' if task.partition('/')[2] in trained else 'no', task_spec(task).score, *_scores(task),
                    *_amounts(part)))
@@ -121,10 +127,10 @@ def totals() -> str:
   """How much there is to train on, in a line."""
   suites = [domain for domain in SUITES if trained_tasks(domain)]
   tasks = sum(len(trained_tasks(domain)) for domain in suites)
-  covered = sum(any(row in kind.row for kind in DATASETS.values()) for row in ROWS)
+  covered = set(ROWS).intersection(row for kind in DATASETS.values() for row in kind.row.split(', '))
   others = [name for name, kind in DATASETS.items() if kind.kind != 'control']
   return (f'{tasks} control tasks to train on in {len(suites)} domains, {len(others)} sources of text and pictures; '
-          f"{covered} of Table 1's {len(ROWS)} rows")
+          f"{len(covered)} of Table 1's {len(ROWS)} rows")
 
 
 def description(name: str, data_dir: str) -> Iterator[str]:
