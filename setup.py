@@ -42,7 +42,9 @@ EXTRAS = {
     # The other simulators.
     'suites': [],
     # Other people's file formats.
-    'formats': [],
+    'formats': [
+        'pyarrow>=15.0',  # Parquet
+    ],
     # Building datasets on Apache Beam. It may want an older protobuf: an environment of its own is best.
     'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],

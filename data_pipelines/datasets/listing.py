@@ -65,8 +65,9 @@ def _built(directory: pathlib.Path) -> BuiltDataset:
 def _episodes(directory: pathlib.Path, metadata: Any) -> int:
   if 'episodes' in metadata:
     return len(metadata['episodes']['length'])
-  if 'questions' in metadata:
-    return sum(map(sum, metadata['questions'].values()))
+  for counted in ('questions', 'captions'):
+    if counted in metadata:
+      return sum(map(sum, metadata[counted].values()))
   info = json.loads((directory / 'dataset_info.json').read_text())
   return sum(int(length) for split in info['splits'] for length in split['shardLengths'])
 

@@ -21,12 +21,13 @@ from data_pipelines.datasets.episodes import (
     ControlEpisode,
     Episode,
     ImageQuestion,
+    Page,
     SourceKind,
     TextDocument,
 )
-from data_pipelines.datasets.pictures import LazyImages, decode_png
+from data_pipelines.datasets.files import fingerprint
+from data_pipelines.datasets.pictures import LazyImages, decode_png, png_shape
 from data_pipelines.datasets.staging import fetch, local_path
-from data_pipelines.datasets.text_folder.files import fingerprint
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
@@ -170,51 +171,86 @@ class TextSource(RecordSource):
     return _strings(features['text'])
 
 
-class CaptionSource(RecordSource):
-  """Pictures with a caption."""
+class PictureSource(RecordSource):
+  """Pictures with texts. An episode is one of them with its picture, a record is a picture with all of its texts."""
 
-  kind: SourceKind = 'caption'
-
-  def _episode(self, index: int) -> CaptionedImage:
-    features = self._features(index)
-    return CaptionedImage(decode_png(features['image'].bytes_list.value[0]), _strings(features['caption'])[0])
-
-  def _texts(self, features: Features) -> Iterable[str]:
-    return _strings(features['caption'])
-
-
-class QuestionSource(RecordSource):
-  """Questions about pictures: an episode is one question, a record is a picture with all of its questions."""
-
-  kind: SourceKind = 'vqa'
+  COUNTED = ''  # what the metadata say there are how many of in a record
 
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
-    self._ends = np.cumsum(self.metadata.pop('questions')[split])
-    self._latest: tuple[int, np.ndarray, list[str], list[str]] | None = None
+    self._ends = np.cumsum(self.metadata.pop(self.COUNTED)[split])
+    self._latest: tuple[int, np.ndarray, list] | None = None
 
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def _episode(self, index: int) -> ImageQuestion:
+  def _look(self, index: int) -> tuple[np.ndarray, Any]:
+    """The picture of an episode, and what is said about it."""
     record = int(np.searchsorted(self._ends, index, side='right'))
     latest = self._latest  # whoever reads in order asks for a picture many times
     if latest is None or latest[0] != record:
       features = self._features(record)
-      image = decode_png(features['image'].bytes_list.value[0])
-      latest = record, image, _strings(features['questions/question']), _strings(features['questions/answer'])
+      latest = record, decode_png(features['image'].bytes_list.value[0]), self._said(features)
       self._latest = latest
-    place = index - int(self._ends[record])  # counted from the picture's last question, so negative
-    _, image, questions, answers = latest
-    return ImageQuestion(image, questions[place], answers[place])
+    return latest[1], latest[2][index - int(self._ends[record])]  # counted from the picture's last text, so negative
+
+  def _said(self, features: Features) -> list:
+    raise NotImplementedError
+
+
+class CaptionSource(PictureSource):
+  """Pictures with captions."""
+
+  kind: SourceKind = 'caption'
+  COUNTED = 'captions'
+
+  def _episode(self, index: int) -> CaptionedImage:
+    return CaptionedImage(*self._look(index))
+
+  def _said(self, features: Features) -> list[str]:
+    return _strings(features['captions'])
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return self._said(features)
+
+
+class QuestionSource(PictureSource):
+  """Questions about pictures."""
+
+  kind: SourceKind = 'vqa'
+  COUNTED = 'questions'
+
+  def _episode(self, index: int) -> ImageQuestion:
+    image, (question, answer) = self._look(index)
+    return ImageQuestion(image, question, answer)
+
+  def _said(self, features: Features) -> list[tuple[str, str]]:
+    return list(zip(_strings(features['questions/question']), _strings(features['questions/answer']), strict=True))
 
   def _texts(self, features: Features) -> Iterable[str]:
     yield from _strings(features['questions/question'])
     yield from _strings(features['questions/answer'])
 
 
+class PageSource(RecordSource):
+  """Pages of text and pictures."""
+
+  kind: SourceKind = 'pages'
+
+  def _episode(self, index: int) -> Page:
+    features = self._features(index)
+    texts = iter(_strings(features['texts']))
+    pngs = list(features['images'].bytes_list.value)
+    shape = png_shape(pngs[0]) if pngs else (0, 0, 3)
+    parts = [None if is_picture else next(texts) for is_picture in features['is_picture'].int64_list.value]
+    return Page(parts, LazyImages(pngs, shape))
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return _strings(features['texts'])
+
+
 _SOURCES: Mapping[SourceKind, type[RecordSource]] = {
-    source.kind: source for source in (ControlSource, TextSource, CaptionSource, QuestionSource)
+    source.kind: source for source in (ControlSource, TextSource, CaptionSource, QuestionSource, PageSource)
 }
 
 

@@ -21,19 +21,23 @@ from data_pipelines.tokenization.vocabulary import Vocabulary
 
 _FEW_EPISODES = 1000  # starting processes takes longer than reading so many
 _FILE = 'episode_index_{}.npz'
-_FORMAT = 2  # raise it when the index of the same episodes is another
+_FORMAT = 3  # raise it when the index of the same episodes is another
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeIndex:
-  """Lengths of the E episodes of a dataset. A document's timesteps are its tokens; a picture with its text is one.
+  """Lengths of the E episodes of a dataset.
+
+  A document's timesteps are its tokens, and so are a page's, of text and pictures; a picture with its text is one.
 
   Attributes:
     lengths: int64 [E], timesteps.
     step_tokens: int32, tokens of a timestep: [E] where all timesteps of an episode have as many, which takes no memory
-      for timesteps; else of every timestep of every episode, one after the other. Empty for text, where it is 1.
-    step_patches: int32 [E], patches of one timestep, the same throughout an episode.
+      for timesteps; else of every timestep of every episode, one after the other. Empty for text
+      and pages, where it is 1.
+    step_patches: int32 [E], patches of one timestep, the same throughout an episode; of a page, those of a picture.
     returns: float32 [E], undiscounted; NaN where there is none.
+    picture_starts: int64, for pages: the timesteps, numbered through the dataset, that its pictures begin at.
     selected: int64 [E], their numbers in the dataset if some of it are left out; None: it is all of it.
   """
 
@@ -41,6 +45,7 @@ class EpisodeIndex:
   step_tokens: np.ndarray
   step_patches: np.ndarray
   returns: np.ndarray
+  picture_starts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
   selected: np.ndarray | None = None
 
   @functools.cached_property
@@ -50,7 +55,7 @@ class EpisodeIndex:
 
   @functools.cached_property
   def token_starts(self) -> 'np.ndarray | TokenStarts':
-    """Tokens before each timestep of the dataset, and after the last. Not for text."""
+    """Tokens before each timestep of the dataset, and after the last. Not for text and pages."""
     if len(self.step_tokens) == len(self.lengths):
       return TokenStarts(self.step_starts, self.step_tokens)
     return np.concatenate([[0], np.cumsum(self.step_tokens, dtype=np.int64)])
@@ -66,11 +71,13 @@ class EpisodeIndex:
 
   @property
   def patches(self) -> int:
+    if len(self.picture_starts):
+      return int(self.step_patches[np.searchsorted(self.step_starts, self.picture_starts, 'right') - 1].sum())
     return int(self.step_patches @ self.lengths)
 
   @property
   def largest_step(self) -> tuple[int, int]:
-    """Tokens of the largest timestep, and the number of its episode in the dataset. Not for text."""
+    """Tokens of the largest timestep, and the number of its episode in the dataset. Not for text and pages."""
     place = episode = int(self.step_tokens.argmax())
     if len(self.step_tokens) > len(self.lengths):
       episode = int(np.searchsorted(self.step_starts, place, 'right')) - 1
@@ -90,7 +97,7 @@ class EpisodeIndex:
     if len(step_tokens):
       step_tokens = step_tokens[kept if len(step_tokens) == len(kept) else np.repeat(kept, self.lengths)]
     return EpisodeIndex(self.lengths[kept], step_tokens, self.step_patches[kept], self.returns[kept],
-                        np.flatnonzero(kept))
+                        selected=np.flatnonzero(kept))
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(EpisodeIndex) if field.name != 'selected')
@@ -186,19 +193,23 @@ def _load(path: str) -> EpisodeIndex | None:
 
 def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
   lengths, step_tokens, step_patches, returns = [], [np.zeros(0, np.int32)], [], []
+  picture_starts, timesteps = [np.zeros(0, np.int64)], 0
   for i in range(len(source)):
     episode = source[i]
     tokenized = tokenizer.tokenize_episode(source, i, episode)
     lengths.append(tokenized.length)
     step_patches.append(tokenized.step_patches)
     returns.append(getattr(episode, 'episode_return', np.nan))
-    if source.kind != 'text':
+    if source.kind == 'pages':
+      picture_starts.append(tokenized.picture_starts + timesteps)
+    elif source.kind != 'text':
       tokens = np.diff(tokenized.step_ends, prepend=0).astype(np.int32)
       step_tokens.append(tokens[:1] if (tokens == tokens[0]).all() else tokens)
+    timesteps += tokenized.length
   if any(len(tokens) > 1 for tokens in step_tokens):
     step_tokens[1:] = [np.broadcast_to(*pair) for pair in zip(step_tokens[1:], lengths, strict=True)]
   return EpisodeIndex(np.array(lengths, np.int64), np.concatenate(step_tokens), np.array(step_patches, np.int32),
-                      np.array(returns, np.float32))
+                      np.array(returns, np.float32), np.concatenate(picture_starts))
 
 
 def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:

@@ -13,7 +13,8 @@ from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import EpisodeIndex
 from data_pipelines.sequences.packing import BlockPacker
-from data_pipelines.sequences.windows import DocumentDrawer, Prompts, Segment, WindowDrawer
+from data_pipelines.sequences.pages import PageDrawer
+from data_pipelines.sequences.windows import DocumentDrawer, Prompts, Segment, SegmentDrawer, WindowDrawer
 
 _KEPT_BLOCKS = 4  # planned blocks kept: readers are close together
 
@@ -72,10 +73,12 @@ class PackingPlan:
       self._blocks.move_to_end(block)
       return self._blocks[block][place]
 
-  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> WindowDrawer | DocumentDrawer:
+  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> SegmentDrawer | DocumentDrawer:
     config = self._config
     if source.kind == 'text':
       return DocumentDrawer(number, index, config.sequence_length)
+    if source.kind == 'pages':
+      return PageDrawer(number, index, config.sequence_length, config.patches_per_row)
     if source.kind != 'control':
       return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
     entry, prompt = config.mixture[dataset_of(source)], config.prompt
@@ -92,7 +95,7 @@ class PackingPlan:
     packer = BlockPacker(rows, row_tokens, self._config.patches_per_row, rng)
     capacity = rows * row_tokens
     drawn = [segment for drawer, share in zip(self._drawers, self.shares, strict=True)
-             if isinstance(drawer, WindowDrawer) for segment in drawer.draw(rng, share * capacity)]
+             if isinstance(drawer, SegmentDrawer) for segment in drawer.draw(rng, share * capacity)]
     packer.place(_within(capacity, drawn, rng), self._drawers)
     if self._text:
       packer.fill_with_text(self._text, self._text_chances)
@@ -149,7 +152,8 @@ def _check_fits(config: Any, source: EpisodeSource, index: EpisodeIndex) -> None
   _require_room(config.patches_per_row, 'patches_per_row', 'patches', source, index.number(most),
                 index.step_patches[most])
   if source.kind != 'text':
-    tokens, episode = index.largest_step
+    # A page can be cut anywhere but in a picture.
+    tokens, episode = (index.step_patches[most], index.number(most)) if source.kind == 'pages' else index.largest_step
     _require_room(config.sequence_length, 'sequence_length', 'positions', source, episode, tokens)
 
 

@@ -20,14 +20,24 @@ from data_pipelines.datasets.catalogue import DATASETS, Request
 from data_pipelines.datasets.sources import defect, open_source
 from data_pipelines.environments.registry import SUITES, trained_tasks
 from data_pipelines.errors import InputError
+from tests.data_pipelines import folder_cases
 
 
 def write_texts(folder):
   for number in range(4):
-    (folder / f'{number}.txt').write_text(f'document number {number}, of the user\'s own')
+    (folder / f'{number}.txt').write_text(f'document number {number}, of the user\'s own' + ', with more to tell' * 3)
 
 
-FILES = {'text_folder': write_texts}  # what the datasets that read files need
+FILES = {  # what the datasets that read files need
+    'text_folder': write_texts,
+    'prose_folder': write_texts,
+    'captions_folder': folder_cases.captioned_pictures,
+    'vqa_folder': folder_cases.questions_about_pictures,
+    'pages_folder': folder_cases.pages_with_pictures,
+    'fashion_mnist': folder_cases.fashion_files,
+    'tuxpaint_stamps': folder_cases.stamps,
+    'openclipart': folder_cases.clip_art,
+}
 EPISODES = 2
 
 

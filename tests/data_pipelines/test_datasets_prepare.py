@@ -17,18 +17,7 @@ from data_pipelines.datasets.builder import RequestBuilder
 from data_pipelines.datasets.catalogue import DATASETS, Request, requests
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
 from data_pipelines.errors import InputError
-
-VOCABULARY = dict(text_size=400, bins=64, discrete_size=64, discrete_overlaps_text=True, mu=100.0, m=256.0)
-
-
-def entry(**settings):
-  return types.SimpleNamespace(**{'dataset': '', 'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': ''} | settings)
-
-
-def data_config(directory, **mixture):
-  vocabulary = types.SimpleNamespace(**VOCABULARY)
-  return types.SimpleNamespace(dir=str(directory), seed=0, mixture=mixture, vocabulary=vocabulary, mask_question=True,
-                               skip_share=0.0)
+from tests.data_pipelines.dataset_cases import VOCABULARY, data_config, entry
 
 
 def control_config(directory):
