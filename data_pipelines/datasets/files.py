@@ -6,8 +6,11 @@ import hashlib
 import json
 import pathlib
 from typing import Any, BinaryIO
+import zlib
 
 from data_pipelines.errors import InputError
+
+UNREADABLE = (OSError, EOFError, zlib.error)  # what a broken disk raises, and a .gz file whose end is missing
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
@@ -55,14 +58,20 @@ def open_binary(path: pathlib.Path) -> BinaryIO:
 
 def json_lines(path: pathlib.Path, skip: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
   """The objects of a file of JSON lines, each after the place it stands at. Other lines, unless empty, are skipped."""
-  with open_binary(path) as file:
-    for number, line in enumerate(file, start=1):
-      place = f'{path}:{number}'
-      try:
-        if line.strip():
-          yield place, _json_object(line)
-      except InputError as error:
-        skip(f'{place}: {error}')
+  number = 0
+  try:
+    with open_binary(path) as file:
+      for number, line in enumerate(file, start=1):
+        if not line.strip():
+          continue
+        try:
+          content = _json_object(line)
+        except InputError as error:
+          skip(f'{path}:{number}: {error}')
+        else:
+          yield f'{path}:{number}', content
+  except UNREADABLE as error:
+    skip(f'{path}, after line {number}: {error}')
 
 
 def _json_object(line: bytes) -> dict[str, Any]:

@@ -5,16 +5,16 @@ import io
 import pathlib
 import re
 from typing import Any
-import zlib
 
 from data_pipelines.datasets.builder import Skip
-from data_pipelines.datasets.files import json_lines, open_binary
+from data_pipelines.datasets.files import UNREADABLE, json_lines, open_binary
 from data_pipelines.errors import InputError
 
 SUFFIXES = ('.txt', '.md', '.jsonl', '.parquet', '.txt.gz', '.md.gz', '.jsonl.gz')
-# A longer document is kept in parts, cut at line ends, so that reading a row of it does not mean reading a book.
+# A longer document is kept in parts, cut at the ends of lines or paragraphs, so that reading a row of it does not mean reading a book.
 LONGEST = 2**16  # characters
 _UNDECODED = re.compile('[\udc80-\udcff]')  # what the error handler `surrogateescape` makes of bytes that are not UTF-8
+_TO_PARAGRAPH = 2**13  # so many characters further a file may be read to cut it between paragraphs
 _COLUMN = 'text'
 _PARQUET_ROWS = 256  # read at once
 
@@ -30,30 +30,33 @@ def documents(path: pathlib.Path, skip: Skip) -> Iterator[str]:
     InputError: a Parquet file that cannot be read at all, so that nobody knows how many documents it has.
   """
   name = path.name.removesuffix('.gz')
-  try:
-    if name.endswith('.jsonl'):
-      yield from _of_json_lines(path, skip)
-    elif name.endswith('.parquet'):
-      yield from _of_parquet(path, skip)
-    else:
-      yield from whole(path, skip)
-  except (OSError, EOFError, zlib.error) as error:  # a broken disk, or the end missing from a .gz file
-    skip(f'{path}: {error}')
+  if name.endswith('.jsonl'):
+    yield from _of_json_lines(path, skip)
+  elif name.endswith('.parquet'):
+    yield from _of_parquet(path, skip)
+  else:
+    yield from whole(path, skip)
 
 
 def whole(path: pathlib.Path, skip: Skip) -> Iterator[str]:
   """A file of text, in parts if it is long."""
   start = 0  # in bytes
-  with io.TextIOWrapper(open_binary(path), 'utf-8', errors='surrogateescape', newline='') as file:
-    while part := file.read(LONGEST):
-      part += file.readline(LONGEST)
-      if bad := _UNDECODED.search(part):
-        skip(f'{path}: not UTF-8 at byte {start + len(part[: bad.start()].encode(errors="surrogateescape"))}')
-      else:
-        yield part
-      start += len(part.encode(errors='surrogateescape'))
-  if not start:
-    yield ''
+  try:
+    with io.TextIOWrapper(open_binary(path), 'utf-8', errors='surrogateescape', newline='') as file:
+      while part := file.read(LONGEST):
+        while line := file.readline(LONGEST):
+          part += line
+          if line.isspace() or len(part) > LONGEST + _TO_PARAGRAPH:
+            break
+        if bad := _UNDECODED.search(part):
+          skip(f'{path}: not UTF-8 at byte {start + len(part[: bad.start()].encode(errors="surrogateescape"))}')
+        else:
+          yield part
+        start += len(part.encode(errors='surrogateescape'))
+      if not start:
+        yield ''
+  except UNREADABLE as error:
+    skip(f'{path}: {error}')
 
 
 def parts(text: str) -> Iterator[str]:

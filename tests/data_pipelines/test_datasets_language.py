@@ -140,13 +140,14 @@ def test_text_folder_notices_changed_files(tmp_path):
 
 @pytest.mark.parametrize(('name', 'content', 'message'), [
     ('latin.txt', 'café'.encode('latin-1'), r'latin.txt: not UTF-8 at byte 3'),
-    ('long.txt', b'a' * 70_000 + b'\n' + 'é'.encode('latin-1'), r'long.txt: not UTF-8 at byte 70001'),
+    ('long.txt', b'a' * 70_000 + b'\n\n' + 'é'.encode('latin-1'), r'long.txt: not UTF-8 at byte 70002'),
     ('latin.jsonl', '{"text": "é"}'.encode('latin-1'), r'latin.jsonl:1: not UTF-8 at byte 10'),
     ('bad.jsonl', b'{"text": "a"}\n{"text": \n', r'bad.jsonl:2: not JSON \(Expecting value'),
     ('key.jsonl', b'{"body": "a"}\n', r'key.jsonl:1: it has no key "text"'),
     ('list.jsonl', b'["a"]\n', r'list.jsonl:1: a JSON list, not an object'),
     ('number.jsonl', b'{"text": 3}\n', r'number.jsonl:1: "text" is int, not a string'),
     ('half.jsonl', b'{"text": "a \\ud800"}\n', r'half.jsonl:1: not Unicode at character 2'),
+    ('cut.jsonl.gz', gzip.compress(b'{"text": "a"}\n' * 9, mtime=0)[:-4], r'jsonl.gz, after line \d: Compressed'),
     ('cut.txt.gz', gzip.compress(b'zipped', mtime=0)[:-4], r'cut.txt.gz: Compressed file ended'),
 ])
 def test_text_folder_skips_and_names_what_it_cannot_read(tmp_path, name, content, message):
@@ -157,7 +158,7 @@ def test_text_folder_skips_and_names_what_it_cannot_read(tmp_path, name, content
     build(request, tmp_path)
   assert 'is missing' in defect(request, str(tmp_path))
   train, heldout = build(request, tmp_path, skip_share=0.01)
-  kept = {'a'} if name == 'bad.jsonl' else {'a' * 70_000 + '\n'} if name == 'long.txt' else set()
+  kept = {'a'} if name in ('bad.jsonl', 'cut.jsonl.gz') else {'a' * 70_000 + '\n\n'} if name == 'long.txt' else set()
   everything = {'Naïve café\n', *(f'line {i}' for i in range(200)), '# Title'}
   assert set(texts(train) + texts(heldout)) == everything | kept
   assert len(train.metadata['dropped']) == 1 and re.search(message, train.metadata['dropped'][0])

@@ -38,7 +38,7 @@ def coco(path: pathlib.Path, finder: PictureFinder, skip: Skip) -> Iterator[tupl
   captions: dict[Any, list[str]] = {}
   try:
     for annotation in content['annotations']:
-      if isinstance(annotation.get('caption'), str):
+      if isinstance(annotation.get('caption'), str) and annotation['caption'].strip():
         captions.setdefault(annotation['image_id'], []).append(annotation['caption'].strip())
     names = {image['id']: image['file_name'] for image in content['images']}
   except (KeyError, TypeError, AttributeError) as error:

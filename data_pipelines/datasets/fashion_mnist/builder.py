@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import gzip
 import pathlib
 from typing import Any
-import zlib
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.datasets.builder import Example, RequestBuilder
+from data_pipelines.datasets.files import UNREADABLE
 from data_pipelines.datasets.pictures import encode_png
 from data_pipelines.errors import InputError
 
@@ -53,7 +53,7 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
   """
   try:
     content = gzip.decompress(path.read_bytes())
-  except (OSError, EOFError, zlib.error) as error:
+  except UNREADABLE as error:
     raise InputError(f'{path}: cannot be read ({error})') from error
   axes = content[3] if len(content) > 3 else 0
   start = 4 + 4 * axes

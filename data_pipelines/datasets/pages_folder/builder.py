@@ -1,7 +1,8 @@
 """A folder of pages of text with pictures in it: .jsonl, a page a line, in the layout of MMC4 or of OBELICS.
 
 The files of the pictures, in the same folder, are named in the lines. A page with a picture that is not there or does
-not decode is a bad one.
+not decode is a bad one. A record holds a page's stretches of text, its pictures, and for each of its parts whether it
+is a picture.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,6 @@ from data_pipelines.errors import InputError
 
 
 class Builder(SplitBuilder, skip_registration=True):
-  """A record holds the page's stretches of text, its pictures, and for each of its parts whether it is a picture."""
-
   DESCRIPTION = __doc__
 
   def features(self) -> Mapping[str, Any]:
