@@ -10,6 +10,7 @@ CORE = [
     'chex>=0.1.89',
     'etils>=1.9',
     'flax>=0.12',
+    'fsspec>=2024.2',
     'grain>=0.2.13',  # grain.experimental.ElasticIterator
     'imageio>=2.34',
     'importlib_resources>=6.0',  # tensorflow-datasets uses it without declaring it
@@ -45,10 +46,12 @@ EXTRAS = {
         'av>=14.0',
         'h5py>=3.10',
         'minari>=0.5.3',
-        'pyarrow>=15.0',
+        'pyarrow>=15.0',  # Parquet
     ],
     # To turn TFRecord files into ArrayRecord ones, and to build datasets of TFDS's catalogue.
     'tf': ['tensorflow>=2.16'],
+    # Building datasets on Apache Beam. It may want an older protobuf: an environment of its own is best.
+    'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     'dev': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import concurrent.futures
+import logging
 from typing import Any
 
 import grain
@@ -9,8 +10,9 @@ import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
-from data_pipelines.sequences.index import open_index
-from data_pipelines.sequences.plan import PackingPlan
+from data_pipelines.sequences.filtering import good_episodes
+from data_pipelines.sequences.index import EpisodeIndex, open_index
+from data_pipelines.sequences.plan import PackingPlan, dataset_of
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 
@@ -47,10 +49,11 @@ class _Rows:
 class Loader(Iterator[PackedBatch]):
   """Endless batches; see `make_loader`."""
 
-  def __init__(self, rows: _Rows, source_names: Sequence[str], shares: np.ndarray, batch_size: int, shard_index: int,
-               shard_count: int, read_threads: int):
+  def __init__(self, rows: _Rows, source_names: Sequence[str], shares: np.ndarray, filtered: Sequence[int],
+               batch_size: int, shard_index: int, shard_count: int, read_threads: int):
     self.source_names = tuple(source_names)
     self._wanted_shares = shares
+    self._filtered = filtered
     self._batch_size = batch_size
     self._batches = iter(grain.experimental.ElasticIterator(
         grain.MapDataset.source(rows), batch_size,
@@ -81,7 +84,8 @@ class Loader(Iterator[PackedBatch]):
 
     Returns:
       position_fill and patch_fill, in [0, 1]; segments_per_row; and by dataset the share of the filled positions:
-      `shares` as achieved, `wanted_shares` as the mixture has them.
+      `shares` as achieved, `wanted_shares` as the mixture has them, and `filtered`, how many episodes its
+      `min_return_share` leaves out.
     """
     filled = int(self._positions.sum())
     shares = self._positions / max(filled, 1)
@@ -91,6 +95,7 @@ class Loader(Iterator[PackedBatch]):
         'segments_per_row': self._segments / max(self._rows, 1),
         'shares': dict(zip(self.source_names, shares.tolist(), strict=True)),
         'wanted_shares': dict(zip(self.source_names, self._wanted_shares.tolist(), strict=True)),
+        'filtered': dict(zip(self.source_names, self._filtered, strict=True)),
     }
 
   def _count(self, batch: PackedBatch) -> None:
@@ -124,10 +129,36 @@ def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: S
   """
   if batch_size % shard_count:
     raise InputError(f'training.batch_size={batch_size} cannot be divided among {shard_count} hosts')
-  with concurrent.futures.ThreadPoolExecutor(max(data_config.read_threads, 1)) as pool:
-    indexes = list(pool.map(lambda source: open_index(source, tokenizer), sources))
+  indexes, filtered = open_indexes(data_config, sources, tokenizer)
   plan = PackingPlan(data_config, sources, indexes, seed)
   cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
   rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, shard_count)
-  return Loader(rows, [source.name for source in sources], plan.shares, batch_size, shard_index, shard_count,
+  return Loader(rows, [source.name for source in sources], plan.shares, filtered, batch_size, shard_index, shard_count,
                 data_config.read_threads)
+
+
+def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],
+                 tokenizer: SequenceTokenizer) -> tuple[list[EpisodeIndex], list[int]]:
+  """What of each dataset is trained on, and how many of its episodes `min_return_share` leaves out.
+
+  Raises:
+    InputError: what `open_index` and `good_episodes` find wrong, or no episode is left.
+  """
+  with concurrent.futures.ThreadPoolExecutor(max(data_config.read_threads, 1)) as pool:
+    whole = list(pool.map(lambda source: open_index(source, tokenizer), sources))
+  indexes = [_filtered(data_config, source, index) for source, index in zip(sources, whole, strict=True)]
+  return indexes, [len(index.lengths) - len(kept.lengths) for index, kept in zip(whole, indexes, strict=True)]
+
+
+def _filtered(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> EpisodeIndex:
+  entry = data_config.mixture.get(dataset_of(source))
+  if source.kind != 'control' or not entry or not entry.min_return_share:
+    return index
+  try:
+    kept = good_episodes(index.returns, source.noisy, entry.min_return_share)
+  except InputError as error:
+    raise InputError(f'{source.name}: {error}') from error
+  if not kept.all():
+    logging.warning("%s: %d of %d episodes are left out, as their return is below %g of the expert's", source.name,
+                    (~kept).sum(), len(kept), entry.min_return_share)
+  return index.select(kept)

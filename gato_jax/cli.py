@@ -2,8 +2,11 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import importlib
+import os
 import sys
 import time
+from typing import Any
 
 import ml_collections
 
@@ -13,19 +16,79 @@ from gato_jax.config_file import load_config
 QUICKSTART = 'experiments/configs/quickstart.py'
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
+def argument(*flags: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+  """Gives a command an argument of its own, as argparse's `add_argument`; the function takes it by its name."""
+
+  def declare(command: Callable[..., Any]) -> Callable[..., Any]:
+    command.arguments = [(flags, settings), *getattr(command, 'arguments', [])]
+    return command
+
+  return declare
+
+
+@argument('--workers', type=int, default=0, help='processes to build with; data.workers by default')
+@argument('--beam_runner', default='', metavar='NAME', help='build on Apache Beam, by this runner, e.g. DirectRunner')
+@argument('--beam_options', default='', metavar='OPTIONS', help="the runner's own, e.g. '--project=x --region=y'")
+def prepare(config: ml_collections.ConfigDict, workdir: str, workers: int = 0, beam_runner: str = '',
+            beam_options: str = '') -> None:
   """Builds the datasets and the text tokenizer of the config's mixture under config.data.dir; skips what is there."""
   del workdir
   from data_pipelines.datasets.prepare import prepare as build
 
-  build(config.data, workers=config.data.workers)
+  build(config.data, workers=workers or config.data.workers, beam_runner=beam_runner, beam_options=beam_options)
 
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> None:
+@argument('--dry_run', action='store_true', help='only say what is there, what is missing, and how large the model is')
+def train(config: ml_collections.ConfigDict, workdir: str, dry_run: bool = False) -> int:
   """Trains into the workdir; goes on where it stopped if the workdir holds a checkpoint."""
+  if dry_run:
+    from gato_jax.dry_run import dry_run as check
+
+    return check(config)
   from gato_jax.training.loop import train as run
 
   run(config, workdir)
+  return 0
+
+
+@argument('name', nargs='?', default='', metavar='NAME', help='a dataset or task: its spec and a picture of episodes')
+@argument('--tasks', action='store_true', help="a row a control task (of NAME), with random and expert score")
+@argument('--batch', action='store_true', help="draw one packed batch of the config's mixture")
+@argument('--picture', default='', metavar='FILE', help='where the picture goes; by default WORKDIR/datasets/NAME.png')
+def datasets(config: ml_collections.ConfigDict, workdir: str, name: str = '', tasks: bool = False, batch: bool = False,
+             picture: str = '') -> None:
+  """Lists the datasets there are and what of them is built under config.data.dir, or shows one of them."""
+  from data_pipelines.datasets import listing
+
+  picture = picture or os.path.join(workdir, 'datasets', f'{(name or "batch").replace("/", "_")}.png')
+  if batch:
+    from data_pipelines.batch_picture import draw_mixture
+
+    draw_mixture(config.data, config.seed, config.training.batch_size, picture)
+    print(f'a packed batch: {picture}')
+  elif tasks:
+    print(listing.aligned(listing.tasks_table(config.data.dir, name)))
+  elif name:
+    from data_pipelines.datasets.contact_sheet import draw_contact_sheet
+
+    print('\n'.join(listing.description(name, config.data.dir)))
+    if drawn := draw_contact_sheet(name, config.data.dir, picture):
+      print(f'{drawn} episodes: {picture}')
+  else:
+    print(listing.aligned(listing.datasets_table(config.data.dir)))
+    print(listing.totals())
+
+
+@argument('name', metavar='NAME', help='a file of experiments/benchmarks, e.g. loader')
+def benchmark(config: ml_collections.ConfigDict, workdir: str, name: str) -> None:
+  """Runs a benchmark of experiments/benchmarks on the config and prints one JSON line."""
+  del workdir
+  try:
+    # By its name, as configs are found by their path: nothing here imports experiments.
+    module = importlib.import_module(f'experiments.benchmarks.{name}')
+  except ModuleNotFoundError as error:
+    raise InputError(f'no benchmark {name!r} ({error}); experiments/benchmarks has them') from error
+  module.main(config)
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -46,13 +109,13 @@ def quickstart(config: ml_collections.ConfigDict, workdir: str) -> None:
   print(f'quickstart took {(time.monotonic() - start) / 60:.1f} minutes')
 
 
-COMMANDS: dict[str, Callable[[ml_collections.ConfigDict, str], None]] = {
-    function.__name__: function for function in (prepare, train, evaluate, quickstart)
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    function.__name__: function for function in (prepare, train, evaluate, quickstart, datasets, benchmark)
 }
 
 
 def parser() -> argparse.ArgumentParser:
-  """One sub-command a function of COMMANDS; each takes --config, --config.a.b=value and --workdir."""
+  """One sub-command a function of COMMANDS; each takes --config, --config.a.b=value, --workdir, and its own."""
   result = argparse.ArgumentParser('gato-jax', description='Train and run a generalist agent.')
   commands = result.add_subparsers(dest='command', required=True, metavar='command')
   for name, function in COMMANDS.items():
@@ -65,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument('--config', default=QUICKSTART, metavar='FILE[:arg]', help='experiment (default: %(default)s)')
     command.add_argument('--workdir', default='runs/quickstart', metavar='DIR', help='default: %(default)s')
+    for flags, settings in getattr(function, 'arguments', ()):
+      command.add_argument(*flags, **settings)
   return result
 
 
@@ -74,10 +139,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   unknown = [argument for argument in rest if not argument.startswith('--config.') or '=' not in argument]
   if unknown:
     parser().error(f'unknown argument {unknown[0]!r}; config keys are set with --config.a.b=value')
+  own = vars(arguments)
+  command, config, workdir = (own.pop(name) for name in ('command', 'config', 'workdir'))
   try:
-    COMMANDS[arguments.command](load_config(arguments.config, rest), arguments.workdir)
+    status = COMMANDS[command](load_config(config, rest), workdir, **own)
   except InputError as error:
-    sys.exit(_fail(error))
+    status = _fail(error)
+  if status:
+    sys.exit(status)
 
 
 def _fail(error: InputError) -> int:

@@ -76,9 +76,11 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
       'window_timesteps': 0,  # longest window; 0: as long as the row
       'hide_actions': 0.0,  # share of windows with action tokens hidden in the input (paper appendix G)
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
+      'min_return_share': 0.0,  # episodes below this share of the expert's return are left out (paper: 0.8); 0: none
       'path': '',  # where the user's own files are, for a dataset that reads them
       'mapping': dataclasses.asdict(KeyMapping()),  # imported episodes: which of their items are what
       'environment': '',  # imported episodes: the task, or with `tasks` the domain, that they are evaluated on
+      'picture_size': 0,  # pixels a side that pictures read from files are fitted to; 0: the dataset's default
   })
   entry.lock().update(settings)
   return entry

@@ -2,17 +2,24 @@
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import os
+from typing import Any, Protocol
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.datasets.catalogue import Request
-from data_pipelines.datasets.splits import hash_share
+from data_pipelines.datasets.files import fingerprint
+from data_pipelines.datasets.splits import hash_share, held_out_limit
 from data_pipelines.errors import InputError
 
 Example = Mapping[str, Any]
 _SKIPS_BEFORE_SHARE = 20  # bad examples before the share of them is looked at, but for the end of a split
+
+
+class Skip(Protocol):
+  """Takes note of bad examples; see `RequestBuilder.skip`."""
+
+  def __call__(self, problem: str, examples: int = 1) -> None: ...
 
 
 class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -33,6 +40,7 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._skip_share = skip_share
     self._kept = 0
     self._skipped = 0
+    self._last_problem = ''
     config = tfds.core.BuilderConfig(name=request.config_name, version=request.type.version)
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
 
@@ -40,22 +48,28 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def features(self) -> Mapping[str, Any]:
     """The features of an example."""
 
-  def skip(self, problem: str) -> None:
-    """Leaves a bad example out and counts it; `problem` names the example and what is wrong with it.
+  def skip(self, problem: str, examples: int = 1) -> None:
+    """Leaves a bad example, or several, out and counts them; `problem` names them and what is wrong with them.
 
     Raises:
       InputError: so many were bad that the rest cannot be trusted.
     """
     self.dropped.append(problem)
-    self._skipped += 1
+    self._last_problem = problem
+    self._skipped += examples
     if self._skipped > _SKIPS_BEFORE_SHARE:
       self._check_skipped()
+
+  def leave_out(self, what: str) -> None:
+    """Says what is left out though it is not bad. What is said again, as when files are read again, counts once."""
+    if what not in self.dropped:
+      self.dropped.append(what)
 
   def _check_skipped(self) -> None:
     if self._skipped > self._skip_share * (self._kept + self._skipped):
       raise InputError(
           f'{self.request.name}: {self._skipped} of {self._kept + self._skipped} examples are bad; last, '
-          f'{self.dropped[-1]}. Mend them, or raise data.skip_share (it is {self._skip_share:g})')
+          f'{self._last_problem}. Mend them, or raise data.skip_share (it is {self._skip_share:g})')
 
   @abc.abstractmethod
   def examples(self) -> Mapping[str, Iterable[Example]]:
@@ -72,6 +86,8 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
     del dl_manager
+    if os.path.isdir(self.request.path):
+      self.info.metadata['fingerprint'] = fingerprint(self.request.path)
     return {split: self._generate_examples(examples) for split, examples in self.examples().items()}
 
   def _generate_examples(self, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
@@ -83,28 +99,74 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.metadata['dropped'] = self.dropped
 
 
-class TextBuilder(RequestBuilder, skip_registration=True):
-  """A dataset of documents."""
+class SplitBuilder(RequestBuilder, skip_registration=True):
+  """A dataset of which some is held out, by a hash of its content. Its files are read anew for each split.
+
+  So nothing has to be kept in memory, however large they are.
+  """
 
   HELD_OUT_SHARE = 0.02
+  COUNTED = ''  # a list in every example, whose lengths go to metadata[COUNTED][split]
+
+  @abc.abstractmethod
+  def items(self, skip: Skip) -> Iterator[tuple[bytes, Any]]:
+    """What examples are made of, in a fixed order, each after the content that decides its split.
+
+    Args:
+      skip: is told what cannot be read, and of how many examples.
+    """
+
+  @abc.abstractmethod
+  def example(self, item: Any) -> Example:
+    """The example of an item; raises InputError if the item is bad."""
+
+  def examples(self) -> Mapping[str, Iterable[Example]]:
+    try:
+      limit = held_out_limit((content for content, _ in self.items(_heed_not)), self.HELD_OUT_SHARE)
+    except InputError as error:
+      raise InputError(f'{self.request.name}: {error}') from error
+    return {'train': self._split('train', limit), 'heldout': self._split('heldout', limit)}
+
+  def _split(self, split: str, limit: float) -> Iterator[Example]:
+    held_out = split == 'heldout'
+    counts = []
+    # Each pass meets the same bad items; they count once.
+    for content, item in self.items(_heed_not if held_out else self.skip):
+      if (hash_share(content) < limit) != held_out:
+        continue
+      try:
+        example = self.example(item)
+      except InputError as error:
+        self.skip(str(error))
+        continue
+      counts.append(len(example[self.COUNTED]) if self.COUNTED else 1)
+      yield example
+      if len(counts) == self.request.episodes:
+        break
+    if not counts:
+      raise InputError(f'{self.request.name}: all examples of the {split} split are bad; last, '
+                       f'{self._last_problem}')
+    if self.COUNTED:
+      self.info.metadata.setdefault(self.COUNTED, {})[split] = counts
+
+
+def _heed_not(problem: str, examples: int = 1) -> None:
+  """Skips without a word what another pass tells of."""
+
+
+class TextBuilder(SplitBuilder, skip_registration=True):
+  """A dataset of documents."""
 
   def features(self) -> Mapping[str, Any]:
     return {'text': tfds.features.Text()}
 
   @abc.abstractmethod
-  def documents(self) -> Iterable[str]:
-    """The documents in a fixed order."""
+  def documents(self, skip: Skip) -> Iterable[str]:
+    """The documents in a fixed order; `skip` as in `items`."""
 
-  def examples(self) -> Mapping[str, Iterable[Example]]:
-    documents = list(self.documents())
-    if len(documents) < 2:
-      raise InputError(f'{self.request.name}: {len(documents)} documents; it takes two, as one is held out')
-    shares = [hash_share(document.encode()) for document in documents]
-    # However few there are, one is held out.
-    limit = max(self.HELD_OUT_SHARE, np.nextafter(min(shares), 1))
-    splits: dict[str, list[Example]] = {'train': [], 'heldout': []}
-    for document, share in zip(documents, shares, strict=True):
-      split = splits['heldout' if share < limit else 'train']
-      if not self.request.episodes or len(split) < self.request.episodes:
-        split.append({'text': document})
-    return splits
+  def items(self, skip: Skip) -> Iterator[tuple[bytes, str]]:
+    for document in self.documents(skip):
+      yield document.encode(), document
+
+  def example(self, item: str) -> Example:
+    return {'text': item}

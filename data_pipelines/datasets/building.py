@@ -1,6 +1,6 @@
 """Builds datasets in worker processes: one job a control task or dataset, the slowest first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 import importlib
@@ -19,6 +19,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
+from data_pipelines.datasets.staging import local_path, push
 from data_pipelines.environments import registry
 from data_pipelines.errors import InputError
 
@@ -41,7 +42,7 @@ def build_all(requests: Sequence[Request], data_dir: str, workers: int, skip_sha
   pool = ProcessPoolExecutor(min(workers, len(requests)), context, initializer=_start_worker, initargs=(progress,))
   try:
     slowest_first = sorted(requests, key=lambda request: -request.seconds)
-    _watch({pool.submit(_build, request, data_dir, skip_share): request for request in slowest_first}, progress)
+    _watch({pool.submit(_work, request, data_dir, skip_share): request for request in slowest_first}, progress)
   except BrokenProcessPool as error:
     message = 'a process that built datasets died, perhaps for want of memory: lower data.workers and run again'
     raise InputError(message) from error
@@ -88,16 +89,30 @@ def _start_worker(progress: multiprocessing.Queue) -> None:
   warnings.simplefilter('ignore')
 
 
-def _build(request: Request, data_dir: str, skip_share: float) -> str:
-  """Runs in a worker: builds one dataset.
+def _work(request: Request, data_dir: str, skip_share: float) -> str:
+  """Runs in a worker: builds one dataset and tells of every example."""
+  _queue.put((request, 0))
+  return build_dataset(request, data_dir, skip_share, progress=lambda: _queue.put((request, 1)))
+
+
+def build_dataset(request: Request, data_dir: str, skip_share: float, progress: Callable[[], None] = int) -> str:
+  """Builds one dataset in this process.
+
+  Args:
+    request: what to build.
+    data_dir: where to.
+    skip_share: of its examples may be bad.
+    progress: called after each example.
 
   Returns:
     a line that says what there is now, and what was left out.
+
+  Raises:
+    InputError: it cannot be built.
   """
   registry.register(request.modules)
-  _queue.put((request, 0))
   start = time.monotonic()
-  directory = pathlib.Path(request.directory(data_dir))
+  directory = pathlib.Path(local_path(request.directory(data_dir)))
   shutil.rmtree(directory, ignore_errors=True)
   for leftover in directory.parent.glob(f'incomplete.*_{directory.name}'):  # of a build that was killed
     shutil.rmtree(leftover, ignore_errors=True)
@@ -105,9 +120,10 @@ def _build(request: Request, data_dir: str, skip_share: float) -> str:
     module = importlib.import_module(f'data_pipelines.datasets.{request.type.folder or request.dataset}.builder')
   except ModuleNotFoundError as error:
     raise InputError(f'{request.name} needs the package {error.name}: pip install "gato_jax[envs]"') from error
-  builder = module.Builder(request, data_dir, progress=lambda: _queue.put((request, 1)), skip_share=skip_share)
+  builder = module.Builder(request, local_path(data_dir), progress=progress, skip_share=skip_share)
   with tempfile.TemporaryDirectory() as downloads:  # none, but TFDS makes the folder
     builder.download_and_prepare(download_dir=downloads)
+  push(request.directory(data_dir))
   return _summary(request, directory, builder.info, time.monotonic() - start)
 
 

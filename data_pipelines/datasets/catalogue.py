@@ -30,6 +30,7 @@ class DatasetType:
     licence: of the data, or of the simulator that makes it.
     path: what its files are, if it is read from files of the user's own; empty: it comes from packages.
     seconds: rough time to build one episode (control) or the dataset (others); the slowest are started first.
+    picture_size: pixels a side that its pictures are fitted to, if the mixture does not say; 0: they stay as they are.
     version: raise it when the same request would give other records.
     folder: `data_pipelines.datasets.<folder>.builder.Builder` builds it; empty: the dataset's name.
   """
@@ -40,6 +41,7 @@ class DatasetType:
   row: str = ''
   licence: str = ''
   path: str = ''
+  picture_size: int = 0
   version: str = '1.0.0'
   folder: str = ''
 
@@ -55,15 +57,35 @@ DATASETS: Mapping[str, DatasetType] = {
     'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
     'babyai': DatasetType('control', episodes=100, seconds=0.02, row='BabyAI', licence='Apache-2.0'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
-    'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause'),
+    'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause', version='1.1.0'),
+    'fashion_mnist': DatasetType(
+        'caption', seconds=30, row='MS-COCO Captions', licence='MIT', path='the folder of its four idx files'),
+    'tuxpaint_stamps': DatasetType(
+        'caption', seconds=30, row='Conceptual Captions', licence='GPL-2', path='the folder of its stamps',
+        picture_size=96),
+    'openclipart': DatasetType(
+        'caption', seconds=300, row='Conceptual Captions', licence='public domain',
+        path='the folder of its folders png and svg', picture_size=96),
+    'captions_folder': DatasetType(
+        'caption', seconds=60, row='ALIGN', licence="the files'", path='the folder of your captioned pictures',
+        picture_size=224),
+    'vqa_folder': DatasetType(
+        'vqa', seconds=60, row='OKVQA', licence="the files'", path='the folder of your pictures and questions',
+        picture_size=224),
+    'pages_folder': DatasetType(
+        'pages', seconds=60, row='M3W', licence="the files'", path='the folder of your pages and their pictures',
+        picture_size=224),
     'python_docs': DatasetType('text', seconds=10, row='MassiveText', licence='PSF-2.0'),
-    'text_folder': DatasetType('text', seconds=20, row='MassiveText', path='the folder of your texts'),
     # Other people's control episodes. Their rows of Table 1 are as many as their robots.
     'rlds': DatasetType('control', seconds=60, path='a prepared folder, or its catalogue name', folder='rlds_folder'),
     'minari': DatasetType('control', seconds=60, path='the folder of Minari datasets'),
     'jat': DatasetType('control', seconds=60, path='a folder of Parquet files in the layout of JAT'),
     'lerobot': DatasetType('control', seconds=60, path='a LeRobot dataset, version 2 or 3'),
     'recorded': DatasetType('control', seconds=20, path='what EpisodeWriter wrote'),
+    'text_folder': DatasetType(
+        'text', seconds=20, row='MassiveText', licence="the files'", path='the folder of your texts'),
+    'prose_folder': DatasetType(
+        'text', seconds=60, row='MassiveText', licence="the files'", path='the folder of texts to pick the prose from'),
 }
 _OWN_SUITE = DatasetType('control', episodes=100, folder='own_suite')  # of an environment module of the user's own
 
@@ -97,6 +119,7 @@ class Request:
     noise: played: share of the episodes with noise injected.
     seed: played: what the episodes' seeds are drawn from.
     path: where the user's files are, for a dataset that reads them.
+    picture_size: pixels a side of its pictures; 0: the dataset's default.
     entry: the key of the mixture that asks for it, where that is not `dataset`; the records do not depend on it.
     mapping: imported: which of its items are what.
     environment: imported: the task, as the registry of environments names it, that it is evaluated on; empty: none.
@@ -109,6 +132,7 @@ class Request:
   noise: float = 0.0
   seed: int = 0
   path: str = ''
+  picture_size: int = 0
   entry: str = ''
   mapping: KeyMapping = KeyMapping()
   environment: str = ''
@@ -135,11 +159,18 @@ class Request:
     return f'{self.dataset}/{self.task}' if self.played else self.environment
 
   @property
+  def picture_side(self) -> int:
+    """Pixels a side that pictures are fitted to."""
+    return self.picture_size or self.type.picture_size
+
+  @property
   def config_name(self) -> str:
     """The settings in words, for the TFDS config and so for the directory."""
     if self.played:
       return f'{self.task}-episodes{self.episodes}-noise{self.noise:g}-seed{self.seed}'
     amount = f'first{self.episodes}' if self.episodes else 'all'
+    if self.picture_side:
+      amount += f'-{self.picture_side}px'
     if not self.path:
       return amount
     digest = hashlib.sha256(f'{os.path.normpath(self.path)}{self.mapping.digest}'.encode()).hexdigest()[:8]
@@ -165,8 +196,8 @@ def requests(data_config: Any) -> list[Request]:
   """The datasets of a mixture, in its order.
 
   Args:
-    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path, mapping,
-      environment), `seed` and `environments`, which are registered.
+    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path, picture_size,
+      mapping, environment), `seed` and `environments`, which are registered.
 
   Raises:
     InputError: an unknown dataset, a control dataset without tasks or with a task twice, settings that do not apply.
@@ -249,4 +280,8 @@ def _other_request(where: str, name: str, dataset: str, entry: Any) -> Request:
   if bool(entry.path) != bool(files):
     remedy = f'name {files}' if files else f'{dataset} comes from a package and has no path'
     raise InputError(f'{where}.path is {entry.path!r}: {remedy}')
-  return Request(dataset, episodes=entry.episodes, path=entry.path, entry=name)
+  size = getattr(entry, 'picture_size', 0)  # a run that is older than the key has none
+  if size < 0 or (size and not DATASETS[dataset].picture_size):
+    remedy = 'it is a number of pixels' if size < 0 else f'the pictures of {dataset}, if any, stay as they are'
+    raise InputError(f'{where}.picture_size is {size}: {remedy}; leave it at 0')
+  return Request(dataset, episodes=entry.episodes, path=entry.path, picture_size=size, entry=name)

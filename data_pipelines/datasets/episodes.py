@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipelines.environments.specs import TaskSpec
 
-SourceKind = Literal['control', 'text', 'caption', 'vqa']
+SourceKind = Literal['control', 'text', 'caption', 'vqa', 'pages']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,21 @@ class ImageQuestion:
   answer: str
 
 
-Episode = ControlEpisode | TextDocument | CaptionedImage | ImageQuestion
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """Text and pictures in the order in which a page has them.
+
+  Attributes:
+    texts: its stretches of text; None stands for the next of the pictures.
+    images: uint8 [pictures, height, width, 3], all of one size; may be a lazy sequence with that `shape`: indexing it
+      with a slice decodes just those pictures.
+  """
+
+  texts: Sequence[str | None]
+  images: Any
+
+
+Episode = ControlEpisode | TextDocument | CaptionedImage | ImageQuestion | Page
 
 
 class EpisodeSource(Protocol):

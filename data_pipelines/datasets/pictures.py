@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 import io
+import struct
+import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from data_pipelines.errors import InputError
 
 _COMPRESSION = 1  # of 9: higher levels take several times as long and save about a tenth
+_MOST_PIXELS = 2**26  # of a picture to be read: more is a mistake, or an attack
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -20,6 +25,49 @@ def decode_png(png: bytes) -> np.ndarray:
   """uint8 [height, width, 3]."""
   with Image.open(io.BytesIO(png)) as image:
     return np.asarray(image.convert('RGB'))
+
+
+def fit_picture(content: bytes, side: int) -> bytes:
+  """Someone else's picture as PNG of side x side: scaled to fit, its proportions kept, centred on white.
+
+  Transparency is shown on white as well. Of an animation, it is the first picture.
+
+  Args:
+    content: a file of any format that Pillow reads.
+    side: pixels.
+
+  Raises:
+    InputError: it does not decode, or is so large that it may be meant to exhaust memory.
+  """
+  try:
+    with Image.open(io.BytesIO(content)) as file:
+      if file.width * file.height > _MOST_PIXELS:
+        raise InputError(f'a picture of {file.width} x {file.height} pixels, more than {_MOST_PIXELS:,}')
+      file.draft('RGB', (side, side))  # JPEG need not be decoded at its full size
+      picture = _on_white(ImageOps.exif_transpose(file))
+  except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
+    # What Pillow raises for a broken file depends on its format. InputError is a ValueError.
+    raise error if isinstance(error, InputError) else InputError(f'no picture that decodes ({error})') from error
+  canvas = Image.new('RGB', (side, side), 'white')
+  scaled = ImageOps.contain(picture, (side, side))
+  canvas.paste(scaled, ((side - scaled.width) // 2, (side - scaled.height) // 2))
+  return encode_png(np.asarray(canvas))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+  """In RGB."""
+  if picture.mode.startswith('I'):  # 16 bits of grey, which `convert` would cut off at 255
+    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+  if not picture.has_transparency_data:
+    return picture.convert('RGB')
+  picture = picture.convert('RGBA')
+  return Image.alpha_composite(Image.new('RGBA', picture.size, 'white'), picture).convert('RGB')
+
+
+def png_shape(png: bytes) -> tuple[int, int, int]:
+  """Height, width and 3 of what `decode_png` gives, without decoding it."""
+  with Image.open(io.BytesIO(png)) as image:
+    return (image.height, image.width, 3)
 
 
 class LazyImages(Sequence):

@@ -1,4 +1,4 @@
-"""Makes the datasets and the text tokenizer of a mixture, once; opens what was made."""
+"""Makes the datasets of a mixture, their text tokenizer and their indexes, once; opens what was made."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -7,9 +7,12 @@ import itertools
 import os
 from typing import Any, Literal
 
+from data_pipelines.datasets.beam import build_on_beam
 from data_pipelines.datasets.building import build_all
 from data_pipelines.datasets.catalogue import requests
 from data_pipelines.datasets.sources import RecordSource, defect, open_source
+from data_pipelines.datasets.staging import fetch, local_path, push
+from data_pipelines.sequences.index import make_indexes
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import TextTokenizer, train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
@@ -17,15 +20,17 @@ from data_pipelines.tokenization.vocabulary import Vocabulary
 _SAMPLE_CHARACTERS = 8_000_000  # of text to learn subwords from; every dataset gets an equal share
 
 
-def prepare(data_config: Any, *, workers: int) -> None:
-  """Builds the mixture's datasets that are missing, half-written or out of date, then the text tokenizer if it is.
+def prepare(data_config: Any, *, workers: int, beam_runner: str = '', beam_options: str = '') -> None:
+  """Builds the mixture's datasets that are missing, half-written or out of date, then the tokenizer and the indexes.
 
   What is there is left as it is, so that a run that was stopped goes on where it was. The result depends on
-  `data_config` alone, not on the number of workers.
+  `data_config` alone, not on who builds it.
 
   Args:
     data_config: the config's section `data`; `seed` decides the demonstrations.
     workers: processes to build with.
+    beam_runner: if given, datasets are built on Apache Beam instead, by this runner.
+    beam_options: the runner's own, as on a command line.
 
   Raises:
     InputError: a bad mixture, an expert that keeps failing, a file that cannot be read, a package that is missing.
@@ -35,13 +40,21 @@ def prepare(data_config: Any, *, workers: int) -> None:
   missing = [request for request in wanted if problems[request]]
   print(f'{len(wanted) - len(missing)} of {len(wanted)} datasets are there already in {data_config.dir}')
   for request in missing:
-    if os.path.isdir(request.directory(data_config.dir)):
+    if os.path.isdir(local_path(request.directory(data_config.dir))):
       print(f'{request.name}: building again, as {problems[request]}')
-  build_all(missing, data_config.dir, workers, data_config.skip_share)
+  if beam_runner and missing:
+    build_on_beam(missing, data_config.dir, data_config.skip_share, beam_runner, beam_options)
+  else:
+    build_all(missing, data_config.dir, workers, data_config.skip_share)
+  sources = open_sources(data_config, 'train')
   path = _tokenizer_path(data_config)
-  if missing or not os.path.exists(path):
+  if missing or not os.path.exists(fetch(path)):
     print(f'learning {data_config.vocabulary.text_size} subwords')
-    _train_tokenizer(open_sources(data_config, 'train'), data_config.vocabulary.text_size, path)
+    _train_tokenizer(sources, data_config.vocabulary.text_size, local_path(path))
+    push(path)
+  make_indexes(sources, open_tokenizer(data_config), workers)
+  for request in wanted:
+    push(request.directory(data_config.dir), only_new=True)
 
 
 def open_sources(data_config: Any, split: Literal['train', 'heldout']) -> list[RecordSource]:
@@ -56,7 +69,7 @@ def open_sources(data_config: Any, split: Literal['train', 'heldout']) -> list[R
 
 def open_tokenizer(data_config: Any) -> SequenceTokenizer:
   """The tokenizer of a mixture's datasets; raises InputError where `prepare` has not made it."""
-  text_tokenizer = TextTokenizer.load(_tokenizer_path(data_config))
+  text_tokenizer = TextTokenizer.load(fetch(_tokenizer_path(data_config)))
   layout = {field.name: getattr(data_config.vocabulary, field.name) for field in dataclasses.fields(Vocabulary)}
   return SequenceTokenizer(Vocabulary(**layout), text_tokenizer, data_config.mask_question)
 

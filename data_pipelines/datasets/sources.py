@@ -21,12 +21,13 @@ from data_pipelines.datasets.episodes import (
     ControlEpisode,
     Episode,
     ImageQuestion,
+    Page,
     SourceKind,
     TextDocument,
 )
-from data_pipelines.datasets.fingerprint import folder_fingerprint
-from data_pipelines.datasets.pictures import LazyImages, decode_png
-from data_pipelines.datasets.text_folder.files import fingerprint
+from data_pipelines.datasets.files import fingerprint
+from data_pipelines.datasets.pictures import LazyImages, decode_png, png_shape
+from data_pipelines.datasets.staging import fetch, local_path
 from data_pipelines.environments.action_bounds import Bounds
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
@@ -41,7 +42,7 @@ class RecordSource:
   """What the sources share: the records of one split. See `EpisodeSource`; safe in threads and to pickle.
 
   Attributes:
-    metadata: what the builder left to be known without reading a record.
+    metadata: what the builder left to be known without reading a record, but for the tables that became arrays.
   """
 
   kind: SourceKind
@@ -119,7 +120,7 @@ class ControlSource(RecordSource):
     self.task = TaskSpec.from_json(self.metadata['task'])
     bounds = self.metadata.get('action_bounds')
     self.action_bounds: Bounds | None = bounds and (np.array(bounds['low']), np.array(bounds['high']))
-    columns = self.metadata['episodes']
+    columns = self.metadata.pop('episodes')  # as arrays they take a tenth of the memory
     self.table = EpisodeTable(
         length=np.array(columns['length'], np.int32),
         episode_return=np.array(columns['return'], np.float32),
@@ -175,48 +176,86 @@ class TextSource(RecordSource):
     return _strings(features['text'])
 
 
-class CaptionSource(RecordSource):
-  """Pictures with a caption."""
+class PictureSource(RecordSource):
+  """Pictures with texts. An episode is one of them with its picture, a record is a picture with all of its texts."""
 
-  kind: SourceKind = 'caption'
-
-  def _episode(self, index: int) -> CaptionedImage:
-    features = self._features(index)
-    return CaptionedImage(decode_png(features['image'].bytes_list.value[0]), _strings(features['caption'])[0])
-
-  def _texts(self, features: Features) -> Iterable[str]:
-    return _strings(features['caption'])
-
-
-class QuestionSource(RecordSource):
-  """Questions about pictures: an episode is one question, a record is a picture with all of its questions."""
-
-  kind: SourceKind = 'vqa'
+  COUNTED = ''  # what the metadata say there are how many of in a record
 
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
-    self._ends = np.cumsum(self.metadata['questions'][split])
+    self._ends = np.cumsum(self.metadata.pop(self.COUNTED)[split])
+    self._latest: tuple[int, np.ndarray, list] | None = None
 
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def _episode(self, index: int) -> ImageQuestion:
+  def _look(self, index: int) -> tuple[np.ndarray, Any]:
+    """The picture of an episode, and what is said about it."""
     record = int(np.searchsorted(self._ends, index, side='right'))
-    features = self._features(record)
-    place = index - int(self._ends[record])  # counted from the picture's last question, so negative
-    return ImageQuestion(
-        decode_png(features['image'].bytes_list.value[0]),
-        question=_strings(features['questions/question'])[place],
-        answer=_strings(features['questions/answer'])[place],
-    )
+    latest = self._latest  # whoever reads in order asks for a picture many times
+    if latest is None or latest[0] != record:
+      features = self._features(record)
+      latest = record, decode_png(features['image'].bytes_list.value[0]), self._said(features)
+      self._latest = latest
+    return latest[1], latest[2][index - int(self._ends[record])]  # counted from the picture's last text, so negative
+
+  def _said(self, features: Features) -> list:
+    raise NotImplementedError
+
+
+class CaptionSource(PictureSource):
+  """Pictures with captions."""
+
+  kind: SourceKind = 'caption'
+  COUNTED = 'captions'
+
+  def _episode(self, index: int) -> CaptionedImage:
+    return CaptionedImage(*self._look(index))
+
+  def _said(self, features: Features) -> list[str]:
+    return _strings(features['captions'])
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return self._said(features)
+
+
+class QuestionSource(PictureSource):
+  """Questions about pictures."""
+
+  kind: SourceKind = 'vqa'
+  COUNTED = 'questions'
+
+  def _episode(self, index: int) -> ImageQuestion:
+    image, (question, answer) = self._look(index)
+    return ImageQuestion(image, question, answer)
+
+  def _said(self, features: Features) -> list[tuple[str, str]]:
+    return list(zip(_strings(features['questions/question']), _strings(features['questions/answer']), strict=True))
 
   def _texts(self, features: Features) -> Iterable[str]:
     yield from _strings(features['questions/question'])
     yield from _strings(features['questions/answer'])
 
 
+class PageSource(RecordSource):
+  """Pages of text and pictures."""
+
+  kind: SourceKind = 'pages'
+
+  def _episode(self, index: int) -> Page:
+    features = self._features(index)
+    texts = iter(_strings(features['texts']))
+    pngs = list(features['images'].bytes_list.value)
+    shape = png_shape(pngs[0]) if pngs else (0, 0, 3)
+    parts = [None if is_picture else next(texts) for is_picture in features['is_picture'].int64_list.value]
+    return Page(parts, LazyImages(pngs, shape))
+
+  def _texts(self, features: Features) -> Iterable[str]:
+    return _strings(features['texts'])
+
+
 _SOURCES: Mapping[SourceKind, type[RecordSource]] = {
-    source.kind: source for source in (ControlSource, TextSource, CaptionSource, QuestionSource)
+    source.kind: source for source in (ControlSource, TextSource, CaptionSource, QuestionSource, PageSource)
 }
 
 
@@ -228,12 +267,17 @@ def open_source(request: Request, data_dir: str, split: str) -> RecordSource:
   """
   if problem := defect(request, data_dir):
     raise InputError(f'dataset {request.name}: {problem}; run `gato-jax prepare --config=...` with this config')
-  return _SOURCES[request.type.kind](request.name, request.directory(data_dir), split)
+  return open_directory(request.type.kind, request.name, local_path(request.directory(data_dir)), split)
+
+
+def open_directory(kind: SourceKind, name: str, directory: str, split: str) -> RecordSource:
+  """Opens one split of what lies in a directory, whatever was asked for when it was built."""
+  return _SOURCES[kind](name, directory, split)
 
 
 def defect(request: Request, data_dir: str) -> str | None:
-  """Why a dataset cannot be read as it lies there, or None."""
-  directory = request.directory(data_dir)
+  """Why a dataset cannot be read as it lies there, or None. What is on storage elsewhere is copied first."""
+  directory = fetch(request.directory(data_dir))
   if not os.path.isdir(directory):
     return f'{directory} is missing'
   try:
@@ -246,8 +290,7 @@ def defect(request: Request, data_dir: str) -> str | None:
     return f'{directory} is half-written ({error})'
   if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
-  now = folder_fingerprint if request.type.imported else fingerprint
-  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != now(request.path):
+  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
   return None
 

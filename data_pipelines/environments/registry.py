@@ -71,6 +71,14 @@ def task_names(domain: str | None = None) -> tuple[str, ...]:
   return tuple(name for name, spec in SPECS.items() if domain in (None, spec.domain))
 
 
+def trained_tasks(domain: str) -> tuple[str, ...]:
+  """The tasks of a domain to train on, without the domain: not those that it holds out (if it says which it trains on,
+  `TRAINED`), nor those that it has no expert for (`EVALUATION_ONLY`)."""
+  suite = SUITES[domain]
+  tasks = getattr(suite, 'TRAINED', tuple(name.partition('/')[2] for name in task_names(domain)))
+  return tuple(task for task in tasks if task not in getattr(suite, 'EVALUATION_ONLY', ()))
+
+
 def task_spec(name: str) -> TaskSpec:
   """A task's spec, known without its simulator; raises InputError naming the nearest task where there is none."""
   if name not in SPECS:

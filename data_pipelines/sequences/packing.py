@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.sequences.windows import DocumentDrawer, Segment, WindowDrawer
+from data_pipelines.sequences.windows import DocumentDrawer, Segment, SegmentDrawer
 
 _LARGE = 0.25  # of a row: from this length on it matters for the fill where a segment goes
 _LEAST_TEXT = 2  # one token alone has nothing to predict
@@ -39,7 +39,7 @@ class BlockPacker:
   def rows(self) -> list[list[Segment]]:
     return self._rows
 
-  def place(self, segments: Sequence[Segment], drawers: Sequence[WindowDrawer | DocumentDrawer]) -> None:
+  def place(self, segments: Sequence[Segment], drawers: Sequence[SegmentDrawer | DocumentDrawer]) -> None:
     """Places segments where they fit; what fits nowhere, whole or cut, is left out.
 
     Args:
@@ -65,7 +65,7 @@ class BlockPacker:
         drawer = drawers[self._rng.choice(len(drawers), p=chances)] if len(drawers) > 1 else drawers[0]
         self._put(row, drawer.draw_within(self._rng, int(self._room[row])))
 
-  def fill_with_windows(self, drawers: Sequence[WindowDrawer], shares: np.ndarray) -> None:
+  def fill_with_windows(self, drawers: Sequence[SegmentDrawer], shares: np.ndarray) -> None:
     """Fills up rows with windows of other datasets, drawn by their shares and cut to fit, as far as any fit."""
     least_tokens = np.array([drawer.least_tokens for drawer in drawers])
     least_patches = np.array([drawer.least_patches for drawer in drawers])
@@ -95,7 +95,7 @@ class BlockPacker:
         self._put(row, segment)
     return left
 
-  def _place_cut(self, segment: Segment | None, drawer: WindowDrawer) -> None:
+  def _place_cut(self, segment: Segment | None, drawer: SegmentDrawer) -> None:
     while segment is not None:
       row = int(np.argmax(np.where(self._slots >= drawer.least_patches, self._room, -1)))
       part, segment = drawer.split(segment, int(self._room[row]), int(self._slots[row]))

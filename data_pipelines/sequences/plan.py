@@ -13,7 +13,8 @@ from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import EpisodeIndex
 from data_pipelines.sequences.packing import BlockPacker
-from data_pipelines.sequences.windows import DocumentDrawer, Prompts, Segment, WindowDrawer
+from data_pipelines.sequences.pages import PageDrawer
+from data_pipelines.sequences.windows import DocumentDrawer, Prompts, Segment, SegmentDrawer, WindowDrawer
 
 _KEPT_BLOCKS = 4  # planned blocks kept: readers are close together
 
@@ -50,6 +51,7 @@ class PackingPlan:
     self.shares = mixture_shares(data_config.mixture, sources)
     for source, index in zip(sources, indexes, strict=True):
       _check_fits(data_config, source, index)
+    self._indexes = indexes
     self._drawers = [self._drawer(i, *pair) for i, pair in enumerate(zip(sources, indexes, strict=True))]
     _warn_of_scarce_slots(data_config, indexes, self.shares)
     text = [i for i, drawer in enumerate(self._drawers) if isinstance(drawer, DocumentDrawer) and self.shares[i] > 0]
@@ -71,14 +73,16 @@ class PackingPlan:
       self._blocks.move_to_end(block)
       return self._blocks[block][place]
 
-  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> WindowDrawer | DocumentDrawer:
+  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> SegmentDrawer | DocumentDrawer:
     config = self._config
     if source.kind == 'text':
       return DocumentDrawer(number, index, config.sequence_length)
+    if source.kind == 'pages':
+      return PageDrawer(number, index, config.sequence_length, config.patches_per_row)
     if source.kind != 'control':
       return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
     entry, prompt = config.mixture[dataset_of(source)], config.prompt
-    prompts = Prompts(np.flatnonzero(~source.noisy), prompt.share, prompt.from_end,
+    prompts = Prompts(np.flatnonzero(~index.of_episodes(source.noisy)), prompt.share, prompt.from_end,
                       int(prompt.max_share_of_row * config.sequence_length),
                       int(prompt.max_share_of_row * config.patches_per_row))
     _warn_of_unfit_prompts(source, index, prompts)
@@ -91,13 +95,24 @@ class PackingPlan:
     packer = BlockPacker(rows, row_tokens, self._config.patches_per_row, rng)
     capacity = rows * row_tokens
     drawn = [segment for drawer, share in zip(self._drawers, self.shares, strict=True)
-             if isinstance(drawer, WindowDrawer) for segment in drawer.draw(rng, share * capacity)]
+             if isinstance(drawer, SegmentDrawer) for segment in drawer.draw(rng, share * capacity)]
     packer.place(_within(capacity, drawn, rng), self._drawers)
     if self._text:
       packer.fill_with_text(self._text, self._text_chances)
     else:
       packer.fill_with_windows(self._drawers, self.shares)
-    return [_pieces(packer.rows[i]) for i in rng.permutation(rows)]
+    return [self._pieces(packer.rows[i]) for i in rng.permutation(rows)]
+
+  def _pieces(self, segments: Sequence[Segment]) -> np.ndarray:
+    pieces = []
+    for number, segment in enumerate(segments, start=1):
+      index = self._indexes[segment.source]
+      if segment.prompt_stop > segment.prompt_start:
+        pieces.append((segment.source, index.number(segment.prompt_episode), segment.prompt_start,
+                       segment.prompt_stop, number, Role.PROMPT, False))
+      pieces.append((segment.source, index.number(segment.episode), segment.start, segment.stop, number, Role.WINDOW,
+                     segment.hide_actions))
+    return np.array(pieces, PIECE)
 
 
 def dataset_of(source: EpisodeSource) -> str:
@@ -133,12 +148,13 @@ def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray
 def _check_fits(config: Any, source: EpisodeSource, index: EpisodeIndex) -> None:
   if not index.timesteps:
     raise InputError(f'{source.name}: the dataset is empty; run `gato-jax prepare`, or take it out of data.mixture')
-  patches = int(index.step_patches.argmax())
-  _require_room(config.patches_per_row, 'patches_per_row', 'patches', source, patches, index.step_patches[patches])
+  most = int(index.step_patches.argmax())
+  _require_room(config.patches_per_row, 'patches_per_row', 'patches', source, index.number(most),
+                index.step_patches[most])
   if source.kind != 'text':
-    step = int(index.step_tokens.argmax())
-    episode = int(np.searchsorted(index.step_starts, step, 'right')) - 1
-    _require_room(config.sequence_length, 'sequence_length', 'positions', source, episode, index.step_tokens[step])
+    # A page can be cut anywhere but in a picture.
+    tokens, episode = (index.step_patches[most], index.number(most)) if source.kind == 'pages' else index.largest_step
+    _require_room(config.sequence_length, 'sequence_length', 'positions', source, episode, tokens)
 
 
 def _require_room(room: int, key: str, unit: str, source: EpisodeSource, episode: int, needed: int) -> None:
@@ -158,8 +174,7 @@ def _warn_of_unfit_prompts(source: EpisodeSource, index: EpisodeIndex, prompts: 
 def _warn_of_scarce_slots(config: Any, indexes: Sequence[EpisodeIndex], shares: np.ndarray) -> None:
   """Says so where the mixture holds more pictures than rows have slots for, and so cannot be met."""
   wanted = config.sequence_length * sum(
-      share * float(index.step_patches @ index.lengths) / float(index.step_tokens.sum())
-      for share, index in zip(shares, indexes, strict=True) if len(index.step_tokens))
+      share * index.patches / index.tokens for share, index in zip(shares, indexes, strict=True))
   if wanted > config.patches_per_row:
     logging.warning('the mixture wants %.0f picture patches a row but data.patches_per_row is %d; datasets with '
                     'pictures will fall short of their weight', wanted, config.patches_per_row)
@@ -175,14 +190,3 @@ def _within(capacity: int, segments: list[Segment], rng: np.random.Generator) ->
       kept.append(segments[i])
       room -= segments[i].tokens
   return kept
-
-
-def _pieces(segments: Sequence[Segment]) -> np.ndarray:
-  pieces = []
-  for number, segment in enumerate(segments, start=1):
-    if segment.prompt_stop > segment.prompt_start:
-      pieces.append((segment.source, segment.prompt_episode, segment.prompt_start, segment.prompt_stop, number,
-                     Role.PROMPT, False))
-    pieces.append((segment.source, segment.episode, segment.start, segment.stop, number, Role.WINDOW,
-                   segment.hide_actions))
-  return np.array(pieces, PIECE)

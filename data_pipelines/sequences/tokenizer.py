@@ -15,11 +15,13 @@ from data_pipelines.datasets.episodes import (
     Episode,
     EpisodeSource,
     ImageQuestion,
+    Page,
     TextDocument,
 )
 from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenized_episode import TokenizedEpisode
+from data_pipelines.sequences.tokenized_page import TokenizedPage
 from data_pipelines.sequences.tokens import (
     ACTION_POSITION,
     DOCUMENT_POSITION,
@@ -119,7 +121,12 @@ class SequenceTokenizer:
     """A picture, `Q: ... A:`, the answer and the end token; without an answer, what one is generated after."""
     return self._question(image, question, answer).window(0, 1)
 
-  def tokenize(self, source: EpisodeSource, index: int) -> TokenizedEpisode:
+  def page(self, page: Page) -> Tokens:
+    """Text and pictures in the order of the page and the end token: text is predicted, pictures are not."""
+    tokenized = self._page(page)
+    return tokenized.window(0, tokenized.length)
+
+  def tokenize(self, source: EpisodeSource, index: int) -> TokenizedEpisode | TokenizedPage:
     """Episode `index` of a dataset.
 
     Raises:
@@ -127,14 +134,14 @@ class SequenceTokenizer:
     """
     return self.tokenize_episode(source, index, source[index])
 
-  def tokenize_episode(self, source: EpisodeSource, index: int, episode: Episode) -> TokenizedEpisode:
+  def tokenize_episode(self, source: EpisodeSource, index: int, episode: Episode) -> TokenizedEpisode | TokenizedPage:
     """`tokenize` of an episode that has been read already."""
     try:
       return self._tokenize(source.task, episode)
     except InputError as error:
       raise InputError(f'{source.name}, episode {index}: {error}') from error
 
-  def _tokenize(self, task: TaskSpec | None, episode: Episode) -> TokenizedEpisode:
+  def _tokenize(self, task: TaskSpec | None, episode: Episode) -> TokenizedEpisode | TokenizedPage:
     match episode:
       case ControlEpisode():
         return self._control(task, episode)
@@ -144,6 +151,8 @@ class SequenceTokenizer:
         return self._picture_text(image, self.text_tokenizer.encode(caption, end=True), 0)
       case ImageQuestion(image, question, answer):
         return self._question(image, question, answer)
+      case Page():
+        return self._page(episode)
     raise InputError(f'{type(episode).__name__} is no kind of episode')
 
   def _control(self, task: TaskSpec, episode: ControlEpisode) -> TokenizedEpisode:
@@ -229,6 +238,26 @@ class SequenceTokenizer:
     asked = self.text_tokenizer.encode(f'Q: {question} A:')
     answered = np.zeros(0, np.int32) if answer is None else self.text_tokenizer.encode(f' {answer}', end=True)
     return self._picture_text(image, np.concatenate([asked, answered]), len(asked) if self.mask_question else 0)
+
+  def _page(self, page: Page) -> TokenizedPage:
+    """Pictures' patches are counted like an observation's; text has `DOCUMENT_POSITION` (paper section 2.1)."""
+    intervals = patch_intervals(*page.images.shape[1:3]) if len(page.images) else _NO_INTERVALS
+    picture = np.full(len(intervals), self.vocabulary.patch_id, np.int32)
+    parts = [picture if text is None else self.text_tokenizer.encode(text) for text in page.texts]
+    is_picture = np.array([text is None for text in page.texts], bool)
+    if is_picture.sum() != len(page.images):
+      raise InputError(f'a page with {len(page.images)} pictures has {is_picture.sum()} places for them')
+    sizes = np.array([len(part) for part in parts], np.int64)
+    place = np.minimum(np.arange(len(intervals), dtype=np.int32), LAST_OBSERVATION_POSITION)
+    places = [place if text is None else np.full(len(part), DOCUMENT_POSITION, np.int32)
+              for part, text in zip(parts, page.texts, strict=True)]
+    return TokenizedPage(
+        tokens=np.concatenate([*parts, [self.text_tokenizer.end_id]]).astype(np.int32),
+        loss_mask=np.concatenate([np.repeat(~is_picture, sizes), [True]]),
+        local_positions=np.concatenate([*places, [DOCUMENT_POSITION]]).astype(np.int32),
+        picture_starts=(np.cumsum(sizes) - sizes)[is_picture],
+        images=page.images,
+        intervals=intervals)
 
   def _picture_text(self, image: np.ndarray, text: np.ndarray | None, untrained: int) -> TokenizedEpisode:
     """A picture, its patches counted like an observation's, then text, whose first `untrained` ids are no targets."""

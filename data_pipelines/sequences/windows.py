@@ -1,5 +1,6 @@
 """Which part of which episode becomes a segment of a row: windows, prompts, and how a window is cut in two."""
 
+import abc
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,50 @@ class Prompts(NamedTuple):
   max_patches: int
 
 
-class WindowDrawer:
+class SegmentDrawer(abc.ABC):
+  """Draws segments of one dataset and cuts them to fit.
+
+  Attributes:
+    least_tokens: no segment is shorter.
+    least_patches: no segment has fewer.
+  """
+
+  least_tokens: int
+  least_patches: int
+
+  def draw(self, rng: np.random.Generator, tokens: float) -> list[Segment]:
+    """Segments of `tokens` in all, in expectation exactly: the last one is in by the share of it that is wanted."""
+    drawn: list[Segment] = []
+    wanted = tokens
+    while wanted > 0:
+      mean = (tokens - wanted) / len(drawn) if drawn else self.least_tokens * 8
+      for segment in self._draw(rng, int(wanted / mean) + 4):
+        if segment.tokens >= wanted and rng.random() * segment.tokens >= wanted:
+          return drawn
+        drawn.append(segment)
+        wanted -= segment.tokens
+        if wanted <= 0:
+          return drawn
+    return drawn
+
+  def draw_within(self, rng: np.random.Generator, tokens: int, patches: int) -> Segment | None:
+    """One segment cut down to what a row has left; None if not the least of it fits."""
+    return self.split(self._draw(rng, 1)[0], tokens, patches)[0]
+
+  @abc.abstractmethod
+  def split(self, segment: Segment, tokens: int, patches: int) -> tuple[Segment | None, Segment | None]:
+    """Cuts a segment in two, after as much of it as fits into so many positions and patch slots.
+
+    Returns:
+      The part that fits and the rest, if there is one; (None, None) if nothing fits.
+    """
+
+  @abc.abstractmethod
+  def _draw(self, rng: np.random.Generator, count: int) -> list[Segment]:
+    """So many segments, none larger than a row."""
+
+
+class WindowDrawer(SegmentDrawer):
   """Draws windows uniformly over the timesteps of one dataset that is no text, and prompts for them.
 
   Args:
@@ -60,31 +104,8 @@ class WindowDrawer:
     self.least_tokens = int(index.step_tokens.min())
     self.least_patches = int(index.step_patches.min())
 
-  def draw(self, rng: np.random.Generator, tokens: float) -> list[Segment]:
-    """Segments of `tokens` in all, in expectation exactly: the last one is in by the share of it that is wanted."""
-    drawn: list[Segment] = []
-    wanted = tokens
-    while wanted > 0:
-      mean = (tokens - wanted) / len(drawn) if drawn else self.least_tokens * 8
-      for segment in self._draw(rng, int(wanted / mean) + 4):
-        if segment.tokens >= wanted and rng.random() * segment.tokens >= wanted:
-          return drawn
-        drawn.append(segment)
-        wanted -= segment.tokens
-        if wanted <= 0:
-          return drawn
-    return drawn
-
-  def draw_within(self, rng: np.random.Generator, tokens: int, patches: int) -> Segment | None:
-    """One window cut down to what a row has left; None if its first timestep does not fit."""
-    return self.split(self._draw(rng, 1)[0], tokens, patches)[0]
-
   def split(self, segment: Segment, tokens: int, patches: int) -> tuple[Segment | None, Segment | None]:
-    """Cuts a segment, after as many whole timesteps as fit, in two; the prompt stays with the first part.
-
-    Returns:
-      The part that fits and the rest, if there is one; (None, None) if not one timestep fits.
-    """
+    """See `SegmentDrawer`. Cuts after whole timesteps; the prompt stays with the first part."""
     starts = self._index.token_starts
     first = int(self._index.step_starts[segment.episode])
     begin, end = first + segment.start, first + segment.stop

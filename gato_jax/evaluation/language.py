@@ -1,7 +1,7 @@
 """Held-out pictures and text: questions answered, captions right, loss in nats a byte."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import functools
 
@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipelines.datasets.episodes import EpisodeSource
+from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.prepare import open_sources
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
@@ -51,23 +51,33 @@ def score_language(trained: Trained, config: ml_collections.ConfigDict) -> Langu
   train = open_sources(config.data, 'train')
   rng = np.random.default_rng(config.evaluation.seed)
   settings = config.evaluation
-  generator = Generator(
-      trained.model, trained.tokenizer, sequence_length=trained.config.data.sequence_length, batch_size=BATCH_SIZE,
-      sampling=Sampling(max_tokens=ANSWER_TOKENS))
+  tokenizer = trained.tokenizer
   scores: dict[str, float] = {}
-  if questions := _draw(_of_kind(heldout, 'vqa'), settings.examples, rng):
+  if questions := list(_draw(_of_kind(heldout, 'vqa'), settings.examples, rng)):
     answers = [question.answer for question in questions]
-    given = generator.answer([question.image for question in questions], [question.question for question in questions])
+    longest = max(len(tokenizer.question(question.image, question.question)) for question in questions)
+    given = _generator(trained, longest).answer(
+        [question.image for question in questions], [question.question for question in questions])
+    # Training questions are drawn one at a time: their pictures together may not fit into memory.
     known = [known.answer for known in _draw(_of_kind(train, 'vqa'), BASELINE_SHARE * settings.examples, rng)]
     scores |= {'vqa_accuracy': exact_match(given, answers), 'vqa_majority': majority_accuracy(known, answers)}
-  if pictures := _draw(_of_kind(heldout, 'caption'), settings.examples, rng):
-    given = generator.caption([picture.image for picture in pictures])
+  if pictures := list(_draw(_of_kind(heldout, 'caption'), settings.examples, rng)):
+    longest = max(len(tokenizer.caption(picture.image)) for picture in pictures)
+    given = _generator(trained, longest).caption([picture.image for picture in pictures])
     scores['caption_accuracy'] = exact_match(given, [picture.caption for picture in pictures])
   if texts := _texts(_of_kind(heldout, 'text'), settings.text_characters, rng):
     known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_characters, rng)
-    nats, unigram_nats = text_loss(trained.model, trained.tokenizer, trained.config.data.sequence_length, texts, known)
+    nats, unigram_nats = text_loss(trained.model, tokenizer, trained.config.data.sequence_length, texts, known)
     scores |= {'nats_per_byte': nats, 'unigram_nats_per_byte': unigram_nats}
   return LanguageScores(**scores)
+
+
+def _generator(trained: Trained, longest: int) -> Generator:
+  """Writes as long answers as the model's rows have room for after `longest` tokens, up to `ANSWER_TOKENS`."""
+  length = trained.config.data.sequence_length
+  return Generator(
+      trained.model, trained.tokenizer, sequence_length=length, batch_size=BATCH_SIZE,
+      sampling=Sampling(max_tokens=max(1, min(ANSWER_TOKENS, length - longest))))
 
 
 def exact_match(given: Sequence[str], wanted: Sequence[str]) -> float:
@@ -162,10 +172,12 @@ def _of_kind(sources: Sequence[EpisodeSource], kind: str) -> list[EpisodeSource]
   return [source for source in sources if source.kind == kind]
 
 
-def _draw(sources: Sequence[EpisodeSource], count: int, rng: np.random.Generator) -> list:
+def _draw(sources: Sequence[EpisodeSource], count: int, rng: np.random.Generator) -> Iterator[Episode]:
   """`count` episodes of all sources together, or all there are."""
   places = [(source, index) for source in sources for index in range(len(source))]
-  return [places[i][0][places[i][1]] for i in rng.permutation(len(places))[:count]]
+  for i in rng.permutation(len(places))[:count]:
+    source, index = places[i]
+    yield source[index]
 
 
 def _texts(sources: Sequence[EpisodeSource], characters: int, rng: np.random.Generator) -> list[str]:

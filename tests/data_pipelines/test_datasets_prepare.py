@@ -17,18 +17,7 @@ from data_pipelines.datasets.builder import RequestBuilder
 from data_pipelines.datasets.catalogue import DATASETS, Request, requests
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
 from data_pipelines.errors import InputError
-
-VOCABULARY = dict(text_size=400, bins=64, discrete_size=64, discrete_overlaps_text=True, mu=100.0, m=256.0)
-
-
-def entry(**settings):
-  return types.SimpleNamespace(**{'dataset': '', 'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': ''} | settings)
-
-
-def data_config(directory, **mixture):
-  vocabulary = types.SimpleNamespace(**VOCABULARY)
-  return types.SimpleNamespace(dir=str(directory), seed=0, mixture=mixture, vocabulary=vocabulary, mask_question=True,
-                               skip_share=0.0)
+from tests.data_pipelines.dataset_cases import VOCABULARY, data_config, entry
 
 
 def control_config(directory):
@@ -91,7 +80,7 @@ def test_other_seeds_give_other_episodes_elsewhere(own):
 
 
 def test_what_is_there_is_left_alone(own, monkeypatch):
-  monkeypatch.setattr(building, '_build', None)  # building anything would fail
+  monkeypatch.setattr(building, 'build_dataset', None)  # building anything would fail
   path = directory(own, 'classic_control/CartPole-v1')
   times = {file: file.stat().st_mtime_ns for file in path.iterdir()}
   prepare(own, workers=2)
@@ -188,13 +177,12 @@ def test_an_entry_under_a_name_of_its_own():
   assert (cartpole.name, cartpole.task_name) == ('easy/CartPole-v1', 'classic_control/CartPole-v1')
 
 
-def test_no_workers_and_too_many_episodes(tmp_path, monkeypatch):
+def test_no_workers_and_too_many_episodes(tmp_path):
   with pytest.raises(InputError, match='data.workers is 0'):
     prepare(data_config(tmp_path, digits=entry()), workers=0)
-  monkeypatch.setattr(building, '_queue', types.SimpleNamespace(put=lambda item: None))
   many = Request('classic_control', 'CartPole-v1', episodes=600_000)
   with pytest.raises(InputError, match='CartPole-v1: there are not enough seeds'):
-    building._build(many, str(tmp_path), 0.0)
+    building.build_dataset(many, str(tmp_path), 0.0)
 
 
 def test_every_setting_of_a_request_moves_its_directory():

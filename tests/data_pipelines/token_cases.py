@@ -94,7 +94,8 @@ def mixed_sources(text: bool = True) -> list[MemorySource]:
 def data_config(**changes: Any) -> SimpleNamespace:
   """A config's `data` section for `mixed_sources`."""
   def entry(weight, window_timesteps=0, hide_actions=0.0):
-    return SimpleNamespace(weight=weight, task_weights=(), window_timesteps=window_timesteps, hide_actions=hide_actions)
+    return SimpleNamespace(weight=weight, task_weights=(), window_timesteps=window_timesteps, hide_actions=hide_actions,
+                           min_return_share=0.0)
 
   mixture = {'dm_control': entry(0.2), 'metaworld': entry(0.3, 1, 0.5), 'babyai': entry(0.2, 3),
              'easy_vqa': entry(0.1), 'digits': entry(0.05), 'python_docs': entry(0.15)}

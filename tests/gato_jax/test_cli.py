@@ -2,6 +2,8 @@
 
 import pytest
 
+from data_pipelines.datasets import prepare
+from data_pipelines.datasets.catalogue import DATASETS
 from data_pipelines.errors import InputError
 from gato_jax import cli
 
@@ -11,7 +13,7 @@ def test_help_lists_every_command(capsys):
     cli.main(['--help'])
   assert end.value.code == 0
   output = capsys.readouterr().out
-  assert all(command in output for command in ('prepare', 'train', 'evaluate', 'quickstart'))
+  assert all(command in output for command in ('prepare', 'train', 'evaluate', 'quickstart', 'datasets', 'benchmark'))
 
 
 def test_command_gets_the_config_and_the_workdir(monkeypatch):
@@ -45,3 +47,46 @@ def test_stray_argument_is_refused(capsys):
   with pytest.raises(SystemExit):
     cli.main(['train', 'stray'])
   assert 'stray' in capsys.readouterr().err
+
+
+def test_commands_have_arguments_of_their_own(monkeypatch):
+  calls = []
+
+  @cli.argument('name', nargs='?', default='')
+  @cli.argument('--deep', action='store_true')
+  def show(config, workdir, name, deep):
+    calls.append((workdir, name, deep))
+
+  monkeypatch.setitem(cli.COMMANDS, 'show', show)
+  cli.main(['show', 'this', '--deep', '--workdir=here', '--config.seed=3'])
+  cli.main(['show'])
+  assert calls == [('here', 'this', True), ('runs/quickstart', '', False)]
+
+
+def test_a_command_can_fail_with_a_status_of_its_own(monkeypatch):
+  monkeypatch.setitem(cli.COMMANDS, 'evaluate', lambda config, workdir: 1)
+  with pytest.raises(SystemExit) as end:
+    cli.main(['evaluate'])
+  assert end.value.code == 1
+
+
+def test_datasets_lists_all_of_them(tmp_path, capsys):
+  cli.main(['datasets', f'--config.data.dir={tmp_path}'])
+  output = capsys.readouterr().out
+  assert all(name in output for name in DATASETS) and 'control tasks to train on' in output
+
+
+@pytest.mark.parametrize('argv', [['datasets', 'nothing'], ['benchmark', 'nothing'], ['datasets', '--batch']])
+def test_bad_names_and_missing_data(argv, tmp_path, capsys):
+  with pytest.raises(SystemExit) as end:
+    cli.main([*argv, f'--config.data.dir={tmp_path}'])
+  assert end.value.code == 2
+  assert capsys.readouterr().err.startswith('gato-jax: error: ')
+
+
+def test_workers_of_prepare(monkeypatch):
+  calls = []
+  monkeypatch.setattr(prepare, 'prepare', lambda data_config, **settings: calls.append(settings))
+  cli.main(['prepare', '--workers=7', '--beam_runner=DirectRunner'])
+  cli.main(['prepare', '--config.data.workers=5'])
+  assert [(call['workers'], call['beam_runner']) for call in calls] == [(7, 'DirectRunner'), (5, '')]

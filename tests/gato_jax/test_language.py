@@ -1,18 +1,24 @@
 """Held-out text and answers, against sums done by hand."""
 
+import json
+
 from flax import nnx
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
+from data_pipelines.datasets.catalogue import Request
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.inputs import lay_out
-from gato_jax.config import model_config
-from gato_jax.evaluation.language import exact_match, majority_accuracy, text_loss, unigram_prices
+from gato_jax.config import default_config, mixture_entry, model_config
+from gato_jax.evaluation.language import exact_match, majority_accuracy, score_language, text_loss, unigram_prices
 from gato_jax.model.gato import Gato
+from gato_jax.training.restore import Trained
+from tests.data_pipelines.dataset_cases import build
 
 TEXTS = ['the quick brown fox jumps over the lazy dog', 'né à Paris: 7 €', 'a']
 KNOWN = ['the lazy dog', 'the fox']
@@ -72,3 +78,35 @@ def test_text_loss_by_hand(tokenizer, sequence_length):
   size = sum(len(written.encode()) for written in TEXTS)
   np.testing.assert_allclose(
       text_loss(model, tokenizer, sequence_length, TEXTS, KNOWN), (nats / size, unigram / size), rtol=1e-5)
+
+
+def write_pictures(folder, count):
+  """Pictures with captions beside them, and with questions; gives the answers."""
+  folder.mkdir()
+  answers = ['no' if i % 3 else 'yes' for i in range(count)]
+  rng = np.random.default_rng(0)
+  lines = []
+  for i, answer in enumerate(answers):
+    Image.fromarray(rng.integers(256, size=(16, 32, 3), dtype=np.uint8)).save(folder / f'{i}.png')
+    (folder / f'{i}.txt').write_text(f'picture {i}')
+    lines.append(json.dumps({'image': f'{i}.png', 'question': f'is it {i}?', 'answer': answer}))
+  (folder / 'questions.jsonl').write_text('\n'.join(lines))
+
+
+def test_pictures_of_the_users_own_are_asked_about(tmp_path, tokenizer):
+  write_pictures(tmp_path / 'own', 120)
+  config = default_config()
+  with config.unlocked():
+    for name in ('captions_folder', 'vqa_folder'):
+      config.data.mixture[name] = mixture_entry(1.0, path=str(tmp_path / 'own'), picture_size=32)
+  config.data.dir = str(tmp_path)
+  config.data.sequence_length = 48  # less than the longest answer that is ever written and a question together
+  config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=32, patch_channels=32, dtype='float32')
+  sources = [build(Request(name, path=str(tmp_path / 'own'), picture_size=32), tmp_path)
+             for name in ('captions_folder', 'vqa_folder')]
+  heldout = [sources[1][1][i].answer for i in range(len(sources[1][1]))]
+  assert heldout and len(sources[0][1]) == len(heldout)
+  trained = Trained(Gato(config.model, tokenizer.vocabulary, rngs=nnx.Rngs(0)), tokenizer, config, 0)
+  scores = score_language(trained, config)
+  assert (scores.vqa_accuracy, scores.caption_accuracy, scores.nats_per_byte) == (0.0, 0.0, None)
+  assert scores.vqa_majority == heldout.count('no') / len(heldout)

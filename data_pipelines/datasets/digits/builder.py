@@ -1,36 +1,37 @@
 """Handwritten digits with captions: scikit-learn's 8x8 digits, each a picture of exactly one 16x16 patch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
 import tensorflow_datasets as tfds
 
-from data_pipelines.datasets.builder import Example, RequestBuilder
+from data_pipelines.datasets.builder import Example, Skip, SplitBuilder
 from data_pipelines.datasets.pictures import encode_png
-from data_pipelines.datasets.splits import hash_share
 
 WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
-_HELD_OUT_SHARE = 0.15
 _BRIGHTEST = 16  # the values of the source are 0..16
 
 
-class Builder(RequestBuilder, skip_registration=True):
+class Builder(SplitBuilder, skip_registration=True):
   DESCRIPTION = __doc__
+  HELD_OUT_SHARE = 0.15
+  COUNTED = 'captions'
 
   def features(self) -> Mapping[str, Any]:
     image = tfds.features.Image(shape=(16, 16, 3), encoding_format='png')
-    return {'image': image, 'caption': tfds.features.Text()}
+    return {'image': image, 'captions': tfds.features.Sequence(tfds.features.Text())}
 
-  def examples(self) -> Mapping[str, Iterable[Example]]:
-    splits: dict[str, list[Example]] = {'train': [], 'heldout': []}
+  def items(self, skip: Skip) -> Iterator[tuple[bytes, tuple[np.ndarray, int]]]:
+    del skip
     digits = load_digits()
     for values, digit in zip(digits.images, digits.target, strict=True):
-      split = splits['heldout' if hash_share(values.tobytes()) < _HELD_OUT_SHARE else 'train']
-      if not self.request.episodes or len(split) < self.request.episodes:
-        split.append({'image': encode_png(picture(values)), 'caption': f'a handwritten {WORDS[digit]}'})
-    return splits
+      yield values.tobytes(), (values, digit)
+
+  def example(self, item: tuple[np.ndarray, int]) -> Example:
+    values, digit = item
+    return {'image': encode_png(picture(values)), 'captions': [f'a handwritten {WORDS[digit]}']}
 
 
 def picture(values: np.ndarray) -> np.ndarray:

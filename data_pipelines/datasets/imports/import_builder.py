@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from data_pipelines.datasets.builder import Example, RequestBuilder
-from data_pipelines.datasets.fingerprint import folder_fingerprint
+from data_pipelines.datasets.files import fingerprint
 from data_pipelines.datasets.imports.conversion import convert
 from data_pipelines.datasets.imports.items import Damage, Reader
 from data_pipelines.datasets.imports.layout import Layout, make_layout
@@ -66,7 +66,7 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
     self.info.metadata.update(
         notes=list(layout.notes),
         action_bounds={'low': layout.low.tolist(), 'high': layout.high.tolist()} if len(layout.low) else None,
-        fingerprint=folder_fingerprint(self.request.path) if os.path.isdir(self.request.path) else '')
+        fingerprint=fingerprint(self.request.path) if os.path.isdir(self.request.path) else '')
     table = EpisodeColumns()
     for example in self._good_examples():
       table.add(example)

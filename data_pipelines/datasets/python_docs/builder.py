@@ -10,7 +10,7 @@ import pathlib
 import sysconfig
 import warnings
 
-from data_pipelines.datasets.builder import TextBuilder
+from data_pipelines.datasets.builder import Skip, TextBuilder
 
 _SKIPPED = {'site-packages', 'dist-packages', 'test', 'tests', 'idlelib', 'lib2to3', 'encodings', '__pycache__'}
 _SHORTEST = 20  # characters: shorter docstrings say nothing
@@ -20,7 +20,8 @@ class Builder(TextBuilder, skip_registration=True):
   DESCRIPTION = __doc__
   HELD_OUT_SHARE = 0.05
 
-  def documents(self) -> Iterator[str]:
+  def documents(self, skip: Skip) -> Iterator[str]:
+    del skip  # the sources that ship with Python can be read
     library = pathlib.Path(sysconfig.get_path('stdlib'))
     yield from topics(library / 'pydoc_data' / 'topics.py')
     seen: set[str] = set()

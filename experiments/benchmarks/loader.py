@@ -1,0 +1,115 @@
+"""How fast batches are made, and in how much memory: `gato-jax benchmark loader --config=FILE`, after `prepare`.
+
+Prints one JSON line. For the mixture's datasets of numbers only (`state`), those with pictures (`pictures`), those of
+text (`text`), for all of it (`whole`), and for all of it with every dataset ten times as long (`whole_longer`):
+
+  tokens_per_second: filled positions by CPU second, all threads counted, so it is by core whatever else is running.
+  wall_tokens_per_second: by second on the clock, with `data.read_threads` threads.
+  position_fill: share of the positions that are filled.
+  peak_megabytes: most memory the process had, indexes, plan and cache of episodes included.
+  episodes: of all datasets.
+
+Each is measured in a process of its own, over ten seconds of CPU time.
+"""
+
+from collections.abc import Sequence
+import concurrent.futures
+import copy
+import dataclasses
+import json
+import multiprocessing
+import resource
+import time
+from typing import Any
+
+import ml_collections
+
+from data_pipelines.datasets.episodes import Episode, EpisodeSource
+from data_pipelines.datasets.prepare import open_sources, open_tokenizer
+from data_pipelines.loader import Loader, make_loader
+from data_pipelines.sequences.plan import dataset_of
+
+SECONDS = 10.0
+LONGER = 10
+BATCH_SIZE = 8
+_FIRST_BATCHES = 8  # not timed: threads start, modules load
+
+
+@dataclasses.dataclass
+class Repeated:
+  """A dataset as long as `times` of it; every episode is another one to index, plan and cache."""
+
+  source: EpisodeSource
+  times: int
+
+  def __post_init__(self):
+    self.name, self.kind, self.task = self.source.name, self.source.kind, self.source.task
+    self.directory = ''  # so the index is made anew and kept nowhere
+
+  def __len__(self) -> int:
+    return self.times * len(self.source)
+
+  def __getitem__(self, index: int) -> Episode:
+    return self.source[index % len(self.source)]
+
+
+def main(config: ml_collections.ConfigDict, seconds: float = SECONDS) -> None:
+  """Measures, each for so many seconds of CPU time, and prints."""
+  groups = {group: _entries(config.data, group) for group in ('state', 'pictures', 'text')}
+  runs = {group: (names, 1) for group, names in groups.items() if names}
+  whole = list(config.data.mixture)
+  runs |= {'whole': (whole, 1), 'whole_longer': (whole, LONGER)}
+  context = multiprocessing.get_context('spawn')
+  result = {}
+  for name, (entries, times) in runs.items():
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+      result[name] = pool.submit(measure, config.data, entries, times, seconds).result()
+  print(json.dumps({'benchmark': 'loader', 'config': config.name, 'cache_megabytes': config.data.cache_megabytes,
+                    'datasets': result}))
+
+
+def measure(data_config: Any, entries: Sequence[str], times: int, seconds: float) -> dict[str, float]:
+  """Times the loader of some of the mixture's entries, every dataset of which is repeated `times` times."""
+  config = copy.deepcopy(data_config)
+  with config.unlocked():
+    config.mixture = {name: data_config.mixture[name] for name in entries}
+  sources = [source for source in open_sources(data_config, 'train') if dataset_of(source) in entries]
+  if times > 1:
+    sources = [Repeated(source, times) for source in sources]
+  loader = make_loader(config, sources, open_tokenizer(data_config), seed=0, batch_size=BATCH_SIZE)
+  for _ in range(_FIRST_BATCHES):
+    next(loader)
+  measured = _timed(loader, seconds)
+  loader.close()
+  return {**measured, 'position_fill': round(loader.report()['position_fill'], 4),
+          'peak_megabytes': round(_peak_megabytes()), 'episodes': sum(map(len, sources))}
+
+
+def _timed(loader: Loader, seconds: float) -> dict[str, float]:
+  tokens, cpu, wall = 0, time.process_time(), time.monotonic()
+  while time.process_time() - cpu < seconds:
+    tokens += int((next(loader).segment_ids > 0).sum())
+  return {'tokens_per_second': round(tokens / (time.process_time() - cpu)),
+          'wall_tokens_per_second': round(tokens / (time.monotonic() - wall))}
+
+
+def _entries(data_config: Any, group: str) -> list[str]:
+  """The mixture's entries whose datasets are of a group."""
+  groups = {dataset_of(source): _group(source) for source in open_sources(data_config, 'train')}
+  return [name for name in data_config.mixture if groups[name] == group]
+
+
+def _group(source: EpisodeSource) -> str:
+  if source.kind == 'text':
+    return 'text'
+  pictures = source.kind != 'control' or any(spec.kind == 'image' for spec in source.task.observation.values())
+  return 'pictures' if pictures else 'state'
+
+
+def _peak_megabytes() -> float:
+  """Of this process. Linux tells it in /proc; what getrusage tells there may be the parent's."""
+  try:
+    with open('/proc/self/status') as file:
+      return next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024
+  except OSError:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

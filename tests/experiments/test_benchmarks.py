@@ -1,0 +1,38 @@
+"""The loader's benchmark, on a mixture small enough to say nothing but that it measures."""
+
+import json
+
+import pytest
+
+from data_pipelines.datasets.prepare import prepare
+from experiments.benchmarks import loader
+from gato_jax.config import default_config, mixture_entry
+
+
+@pytest.fixture
+def config(tmp_path):
+  pytest.importorskip('gymnasium')
+  pytest.importorskip('sklearn')
+  result = default_config()
+  with result.unlocked():
+    result.data.mixture = {'classic_control': mixture_entry(1.0, tasks=('CartPole-v1',), episodes=3),
+                           'digits': mixture_entry(1.0, episodes=40)}
+  result.data.dir = str(tmp_path)
+  result.data.vocabulary.text_size = 400
+  prepare(result.data, workers=1)
+  return result
+
+
+def test_longer_datasets_have_as_many_more_episodes(config):
+  one, ten = (loader.measure(config.data, ['classic_control', 'digits'], times, 0.1) for times in (1, 10))
+  assert (one['episodes'], ten['episodes']) == (43, 430)
+  assert min(one['tokens_per_second'], ten['tokens_per_second']) > 0
+  assert one['position_fill'] > 0.5 and ten['peak_megabytes'] > 10
+
+
+@pytest.mark.slow
+def test_groups_and_the_whole_in_one_line(config, capsys):
+  loader.main(config, seconds=0.1)
+  result = json.loads(capsys.readouterr().out.splitlines()[-1])
+  assert set(result['datasets']) == {'state', 'pictures', 'whole', 'whole_longer'}
+  assert result['datasets']['state']['episodes'] == 3 and result['datasets']['pictures']['episodes'] == 40

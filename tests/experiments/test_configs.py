@@ -1,0 +1,74 @@
+"""The paper's configs and the local mixture."""
+
+import collections
+import importlib
+
+import pytest
+
+from data_pipelines.datasets.catalogue import DATASETS, requests
+from data_pipelines.datasets.table_1 import ROWS
+from data_pipelines.environments.registry import SUITES, trained_tasks
+from experiments.configs import local_mixture, table_1_mixture
+from gato_jax.dry_run import dry_run, parameter_count
+
+PAPER = {'gato_79m': (79e6, 1e-4), 'gato_364m': (364e6, 2e-4), 'gato_1_18b': (1.18e9, 1e-4)}
+
+
+def paper_config(name):
+  return importlib.import_module(f'experiments.configs.{name}').get_config()
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_the_papers_models(name):
+  config = paper_config(name)
+  parameters, peak = PAPER[name]
+  assert parameter_count(config) == pytest.approx(parameters, rel=0.015)
+  assert config.training.schedule.peak == peak
+  assert (config.training.batch_size, config.data.sequence_length, config.training.steps) == (512, 1024, 1_000_000)
+
+
+def test_the_papers_mixture_has_every_row_with_its_weight():
+  mixture = table_1_mixture.table_1_mixture()
+  weights = collections.Counter()
+  for key, entry in mixture.items():
+    [row] = [row for row in sorted(ROWS, key=len, reverse=True) if key.startswith(table_1_mixture.key_of(row))][:1]
+    weights[row] += entry.weight
+    assert entry.min_return_share == (0.8 if ROWS[row].tasks else 0)
+    assert bool(entry.tasks) != bool(entry.path)
+  assert weights == pytest.approx({name: row.weight for name, row in ROWS.items()})
+
+
+def test_dry_run_names_what_is_missing_and_fails(tmp_path, capsys):
+  config = paper_config('gato_79m')
+  config.data.dir = str(tmp_path)
+  assert dry_run(config) == 1
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == len(config.data.mixture) + 3
+  assert any(line.startswith('massivetext') and 'is missing' in line for line in lines)
+  assert '78.9M parameters' in lines[-2] and lines[-1].startswith(f'{len(config.data.mixture)} of ')
+
+
+def test_every_row_of_the_catalogue_is_one_of_table_1s():
+  for name, kind in DATASETS.items():
+    for row in filter(None, kind.row.split(', ')):
+      assert row in ROWS or row in local_mixture.STANDS_FOR, name
+
+
+def test_the_local_mixture_holds_everything_local_within_its_budget():
+  config = local_mixture.get_config()
+  assert set(config.data.mixture) == {name for name, kind in DATASETS.items() if not kind.path}
+  wanted = requests(config.data)
+  assert {request.task_name for request in wanted if request.task} == {
+      f'{domain}/{task}' for domain in SUITES for task in trained_tasks(domain)}
+  assert sum(request.seconds for request in wanted) / 2 < 3600  # two cores, under an hour
+  assert 0 < sum(request.seconds for request in requests(local_mixture.get_config('0.1').data)) < 1800
+
+
+def test_the_local_mixture_keeps_the_weight_of_every_family():
+  weights, table = collections.Counter(), collections.Counter()
+  for name, entry in local_mixture.get_config().data.mixture.items():
+    row = local_mixture.STANDS_FOR.get(DATASETS[name].row, DATASETS[name].row)
+    weights[ROWS[row].family] += entry.weight
+  for row in ROWS.values():
+    table[row.family] += row.weight
+  assert weights == pytest.approx({family: table[family] for family in weights})
