@@ -188,13 +188,12 @@ def test_an_entry_under_a_name_of_its_own():
   assert (cartpole.name, cartpole.task_name) == ('easy/CartPole-v1', 'classic_control/CartPole-v1')
 
 
-def test_no_workers_and_too_many_episodes(tmp_path, monkeypatch):
+def test_no_workers_and_too_many_episodes(tmp_path):
   with pytest.raises(InputError, match='data.workers is 0'):
     prepare(data_config(tmp_path, digits=entry()), workers=0)
-  monkeypatch.setattr(building, '_queue', types.SimpleNamespace(put=lambda item: None))
   many = Request('classic_control', 'CartPole-v1', episodes=600_000)
   with pytest.raises(InputError, match='CartPole-v1: there are not enough seeds'):
-    building._build(many, str(tmp_path), 0.0)
+    building.build_dataset(many, str(tmp_path), 0.0)
 
 
 def test_every_setting_of_a_request_moves_its_directory():
