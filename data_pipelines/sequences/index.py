@@ -160,7 +160,7 @@ def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer,
     return
   longest_first = sorted(missing, key=len, reverse=True)
   context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(min(workers, len(missing)), context) as pool:
+  with concurrent.futures.ProcessPoolExecutor(min(max(workers, 1), len(missing)), context) as pool:
     list(pool.map(functools.partial(_make_index, tokenizer=tokenizer), longest_first))
 
 
