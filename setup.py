@@ -48,8 +48,11 @@ EXTRAS = {
         'minari>=0.5.3',
         'pyarrow>=15.0',  # Parquet
     ],
-    # To turn TFRecord files into ArrayRecord ones, and to build datasets of TFDS's catalogue.
-    'tf': ['tensorflow>=2.16'],
+    # To build datasets of TFDS's catalogue, and to convert the rarer of its file formats.
+    'tf': [
+        'apache-beam>=2.60',  # the command line of tensorflow-datasets imports it, whatever it does
+        'tensorflow>=2.16',
+    ],
     # Building datasets on Apache Beam. It may want an older protobuf: an environment of its own is best.
     'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],

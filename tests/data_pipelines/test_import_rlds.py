@@ -3,13 +3,16 @@
 import io
 import pathlib
 import shutil
+import struct
 
+from array_record.python.array_record_module import ArrayRecordReader
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
 from data_pipelines.datasets.catalogue import Request
+from data_pipelines.datasets.imports.items import Damage, RawEpisode
 from data_pipelines.datasets.mapping import KeyMapping
 from data_pipelines.datasets.rlds_folder.builder import Builder
 from data_pipelines.datasets.rlds_folder.reader import RLDSReader
@@ -222,6 +225,38 @@ def test_a_truncated_file_loses_its_own_episodes_only(tmp_path):
   assert source.metadata['dropped'][0].startswith('theirs-train.array_record-00001-of-00002: cannot be read')
 
 
+def as_tfrecord(path):
+  """The same records in TFRecord's frames, their checksums zero."""
+  file = next(path.glob('*.array_record*'))
+  reader = ArrayRecordReader(str(file))
+  frames = [struct.pack('<QI', len(record), 0) + record + bytes(4) for record in reader.read_all()]
+  file.unlink()
+  info = path / 'dataset_info.json'
+  info.write_text(info.read_text().replace('array_record', 'tfrecord'))
+  target = path / file.name.replace('array_record', 'tfrecord')
+  target.write_bytes(b''.join(frames))
+  return target, frames
+
+
+def test_tfrecord_files_are_read_and_what_is_cut_off_is_counted(tmp_path):
+  structure, episodes = control_episodes(count=6)
+  path = pathlib.Path(prepare_folder(tmp_path, 'theirs', episodes, structure))
+  expected = build(Builder, Request('rlds', path=str(path)), tmp_path / 'first')
+  file, frames = as_tfrecord(path)
+  source = build(Builder, Request('rlds', path=str(path)), tmp_path / 'second')
+  for index in range(6):
+    np.testing.assert_array_equal(source[index].action, expected[index].action)
+    np.testing.assert_array_equal(source[index].observation['place'], expected[index].observation['place'])
+  halves = RLDSReader(str(path), 'train[50%:]').episodes(['reward'])
+  assert [episode.place[-8:] for episode in halves] == ['record 3', 'record 4', 'record 5']
+  file.write_bytes(b''.join(frames)[:-len(frames[-1]) - 9])
+  source = build(Builder, Request('rlds', path=str(path)), tmp_path / 'third', 0.5)
+  assert len(source) == 4 and len(source.metadata['dropped']) == 2
+  assert source.metadata['dropped'][0].endswith('cannot be read on: it ends in record 4')
+  file.write_bytes(frames[0] + b'\xff' * 40)
+  assert [type(episode) for episode in RLDSReader(str(path), '').episodes(['reward'])] == [RawEpisode, Damage]
+
+
 def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
   structure, episodes = control_episodes(count=1)
   path = pathlib.Path(prepare_folder(tmp_path / 'one', 'theirs', episodes, structure))
@@ -237,8 +272,8 @@ def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
   with pytest.raises(InputError, match='nor a prepared dataset of that name.*tfds build rlu_atari'):
     RLDSReader('rlu_atari', '')
   info = path / 'dataset_info.json'
-  info.write_text(info.read_text().replace('array_record', 'tfrecord'))
-  with pytest.raises(InputError, match='is tfrecord, which only TensorFlow reads.*tfds convert_format'):
+  info.write_text(info.read_text().replace('array_record', 'riegeli'))
+  with pytest.raises(InputError, match='is riegeli, which needs TensorFlow.*tfds convert_format'):
     RLDSReader(str(path), '')
 
 

@@ -65,7 +65,7 @@ def _lengths(raw: RawEpisode, layout: Layout) -> tuple[int, int]:
 
 
 def _of_episode(values: Any) -> bool:
-  return isinstance(values, (str, bytes)) or np.ndim(values) == 0
+  return np.isscalar(values) or isinstance(values, np.ndarray) and not values.ndim
 
 
 def _observed(values: Any, name: str, item: Item, spec: ArraySpec, layout: Layout, steps: int) -> Sequence[Any]:

@@ -5,12 +5,12 @@ import os
 import pathlib
 from typing import Any
 
-from array_record.python.array_record_module import ArrayRecordReader
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
+from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.errors import InputError
 
 _FEATURES_FILE = 'features.json'
@@ -30,6 +30,7 @@ class RLDSReader:
 
   def __init__(self, path: str, split: str):
     builder = _open(path)
+    self._read = READERS[builder.info.file_format]
     self._instructions = _split(builder, path, split).file_instructions
     features = builder.info.features
     steps = [name for name, feature in features.items() if isinstance(feature, tfds.features.Dataset)]
@@ -42,21 +43,16 @@ class RLDSReader:
     self.items: Mapping[str, Item] = {name: _item(feature) for name, (_, feature) in self._features.items()}
 
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
-    for instruction in self._instructions:
-      file = os.path.basename(instruction.filename)
-      reader = _open_file(instruction.filename)
-      if isinstance(reader, str):
-        yield Damage(file, reader, instruction.take)
-        continue
-      for record in range(instruction.skip, instruction.skip + instruction.take):
-        yield self._read(reader, record, f'{file}, record {record}', names)
-      reader.close()
+    for part in self._instructions:
+      first, stop = part.skip, part.skip + part.take
+      for record, content in enumerate(self._read(os.fspath(part.filename), first, stop), start=first):
+        place = f'{os.path.basename(part.filename)}, record {record}'
+        yield content if isinstance(content, Damage) else self._parsed(place, content, names)
 
-  def _read(self, reader: ArrayRecordReader, record: int, place: str, names: Collection[str]) -> RawEpisode | Damage:
+  def _parsed(self, place: str, content: bytes, names: Collection[str]) -> RawEpisode | Damage:
     try:
-      example = tf_example_pb2.Example.FromString(reader.read([record])[0]).features.feature
-      return self._episode(place, example, names)
-    except Exception as error:  # ArrayRecord, protocol buffers, zlib and NumPy each have their own
+      return self._episode(place, tf_example_pb2.Example.FromString(content).features.feature, names)
+    except Exception as error:  # protocol buffers, zlib and NumPy each have their own for a damaged record
       return Damage(place, f'cannot be read ({type(error).__name__}: {error})')
 
   def _episode(self, place: str, example: Mapping[str, tf_feature_pb2.Feature], names: Collection[str]) -> RawEpisode:
@@ -69,17 +65,6 @@ class RLDSReader:
     return RawEpisode(place, items, terminated=bool(len(ends) and ends[-1]))
 
 
-def _open_file(file: str | os.PathLike) -> ArrayRecordReader | str:
-  """A file of records, or why it cannot be read."""
-  try:
-    reader = ArrayRecordReader(os.fspath(file))
-    if not reader.ok():
-      reader.close()  # which says what is wrong
-    return reader
-  except Exception as error:  # the library has no class of its own for it
-    return f'cannot be read ({error})'
-
-
 def _open(path: str) -> tfds.core.DatasetBuilder:
   if os.path.isdir(path):
     root = pathlib.Path(path)
@@ -90,9 +75,9 @@ def _open(path: str) -> tfds.core.DatasetBuilder:
     builder = tfds.builder_from_directory(folders[0])
   else:
     builder = _open_by_name(path)
-  if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+  if builder.info.file_format not in READERS:
     raise InputError(
-        f'{builder.data_path} is {builder.info.file_format.value}, which only TensorFlow reads. Convert it once: '
+        f'{builder.data_path} is {builder.info.file_format.value}, which needs TensorFlow. Convert it once: '
         f'pip install "gato_jax[tf]"; tfds convert_format --dataset_version_dir={builder.data_path} '
         f'--out_file_format=array_record --out_dir=NEW_FOLDER; and name the new folder')
   return builder
