@@ -78,8 +78,8 @@ DATASETS: Mapping[str, DatasetType] = {
     'python_docs': DatasetType('text', seconds=10, row='MassiveText', licence='PSF-2.0'),
     # Other people's control episodes. Their rows of Table 1 are as many as their robots.
     'rlds': DatasetType('control', seconds=60, path='a prepared folder, or its catalogue name', folder='rlds_folder'),
-    'minari': DatasetType('control', seconds=60, path='the folder of Minari datasets'),
-    'jat': DatasetType('control', seconds=60, path='a folder of Parquet files in the layout of JAT'),
+    'minari': DatasetType('control', seconds=60, path='the folder of a Minari dataset'),
+    'jat': DatasetType('control', seconds=60, path='the folder of a task in the layout of JAT'),
     'lerobot': DatasetType('control', seconds=60, path='a LeRobot dataset, version 2 or 3'),
     'recorded': DatasetType('control', seconds=20, path='what EpisodeWriter wrote'),
     'text_folder': DatasetType(

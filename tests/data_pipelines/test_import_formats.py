@@ -250,7 +250,7 @@ def write_video(file, frames):
     container.mux(stream.encode())
 
 
-LENGTHS = (4, 6, 3)
+LENGTHS = (5, 6, 3)  # so that the second and third begin between key frames
 TASKS = ('fold the towel', 'open the drawer')
 
 
@@ -332,7 +332,7 @@ def test_lerobot(write, tmp_path):
   np.testing.assert_array_equal(source.table.length, LENGTHS)
   np.testing.assert_array_equal(source.table.success, [True, False, True])
   columns = step_columns([(1, 6)]) if write is lerobot_2 else {
-      key: column[4:10] for key, column in step_columns(list(enumerate(LENGTHS))).items()}
+      key: column[5:11] for key, column in step_columns(list(enumerate(LENGTHS))).items()}
   np.testing.assert_array_equal(source[1].observation['state'], np.float32(columns['observation.state']))
   np.testing.assert_allclose(in_own_units(source, source[1]), columns['action'], atol=1e-3)
   assert source[1].observation['instruction'] == [TASKS[1]] * 6
