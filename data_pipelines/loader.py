@@ -155,7 +155,7 @@ def _filtered(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> E
   if source.kind != 'control' or not entry or not entry.min_return_share:
     return index
   try:
-    kept = good_episodes(index.returns, source.noisy, entry.min_return_share)
+    kept = good_episodes(index.scores, source.noisy, entry.min_return_share)
   except InputError as error:
     raise InputError(f'{source.name}: {error}') from error
   if not kept.all():

@@ -29,7 +29,8 @@ def good_episodes(returns: np.ndarray, noisy: np.ndarray, min_return_share: floa
   all its targets are the expert's.
 
   Args:
-    returns: float [E], undiscounted, in the order in which the episodes were made.
+    returns: float [E], undiscounted, in the order in which the episodes were made; success, 0 or 1, where the task is
+      scored by that, as its demonstrations end when they succeed, the best ones with the smallest return.
     noisy: bool [E], whether noise was injected.
     min_return_share: from 0, which lets all pass, to 1.
 

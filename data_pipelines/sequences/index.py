@@ -15,7 +15,7 @@ import zipfile
 
 import numpy as np
 
-from data_pipelines.datasets.episodes import EpisodeSource
+from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
@@ -36,7 +36,7 @@ class EpisodeIndex:
       for timesteps; else of every timestep of every episode, one after the other. Empty for text
       and pages, where it is 1.
     step_patches: int32 [E], patches of one timestep, the same throughout an episode; of a page, those of a picture.
-    returns: float32 [E], undiscounted; NaN where there is none.
+    scores: float32 [E], the undiscounted return, or success (0 or 1) where the task is scored by that; NaN for others.
     picture_starts: int64, for pages: the timesteps, numbered through the dataset, that its pictures begin at.
     selected: int64 [E], their numbers in the dataset if some of it are left out; None: it is all of it.
   """
@@ -44,7 +44,7 @@ class EpisodeIndex:
   lengths: np.ndarray
   step_tokens: np.ndarray
   step_patches: np.ndarray
-  returns: np.ndarray
+  scores: np.ndarray
   picture_starts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
   selected: np.ndarray | None = None
 
@@ -96,7 +96,7 @@ class EpisodeIndex:
     step_tokens = self.step_tokens
     if len(step_tokens):
       step_tokens = step_tokens[kept if len(step_tokens) == len(kept) else np.repeat(kept, self.lengths)]
-    return EpisodeIndex(self.lengths[kept], step_tokens, self.step_patches[kept], self.returns[kept],
+    return EpisodeIndex(self.lengths[kept], step_tokens, self.step_patches[kept], self.scores[kept],
                         selected=np.flatnonzero(kept))
 
 
@@ -192,14 +192,14 @@ def _load(path: str) -> EpisodeIndex | None:
 
 
 def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
-  lengths, step_tokens, step_patches, returns = [], [np.zeros(0, np.int32)], [], []
+  lengths, step_tokens, step_patches, scores = [], [np.zeros(0, np.int32)], [], []
   picture_starts, timesteps = [np.zeros(0, np.int64)], 0
   for i in range(len(source)):
     episode = source[i]
     tokenized = tokenizer.tokenize_episode(source, i, episode)
     lengths.append(tokenized.length)
     step_patches.append(tokenized.step_patches)
-    returns.append(getattr(episode, 'episode_return', np.nan))
+    scores.append(_score(source, episode))
     if source.kind == 'pages':
       picture_starts.append(tokenized.picture_starts + timesteps)
     elif source.kind != 'text':
@@ -209,7 +209,13 @@ def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
   if any(len(tokens) > 1 for tokens in step_tokens):
     step_tokens[1:] = [np.broadcast_to(*pair) for pair in zip(step_tokens[1:], lengths, strict=True)]
   return EpisodeIndex(np.array(lengths, np.int64), np.concatenate(step_tokens), np.array(step_patches, np.int32),
-                      np.array(returns, np.float32), np.concatenate(picture_starts))
+                      np.array(scores, np.float32), np.concatenate(picture_starts))
+
+
+def _score(source: EpisodeSource, episode: Episode) -> float:
+  if source.kind != 'control':
+    return np.nan
+  return float(episode.success) if source.task.score == 'success' else episode.episode_return
 
 
 def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:

@@ -63,7 +63,7 @@ def test_rows_hold_no_filtered_episode_and_all_others(caplog):
   assert '7 of 20 episodes are left out' in caplog.text
   assert loader.report()['filtered'] == {source.name: 7 * (source is sources[0]) for source in sources}
   index = open_index(sources[0], tokenizer())
-  kept = index.select(index.returns > 0)
+  kept = index.select(index.scores > 0)
   others = [open_index(source, tokenizer()) for source in sources[1:]]
   plan = PackingPlan(config, sources, [kept, *others], 0)
   drawn = {int(piece['episode']) for i in range(300) for piece in plan.row(i) if piece['source'] == 0}
@@ -72,6 +72,14 @@ def test_rows_hold_no_filtered_episode_and_all_others(caplog):
              if piece['source'] == 0 and piece['role'] == Role.PROMPT}
   assert len(prompts) > 2 and prompts <= {i for i in range(20) if i % 3 == 2}  # those with 1 are noisy
   next(loader)  # lengths of index and episode agree, or this raises
+
+
+def test_success_is_the_score_of_a_task_that_is_scored_by_it():
+  source = control_source(dataclasses.replace(CARTPOLE, score='success'), 4, 20)
+  source.episodes = [dataclasses.replace(episode, success=i != 2) for i, episode in enumerate(source.episodes)]
+  index = open_index(source, tokenizer())
+  assert index.scores.tolist() == [1, 1, 0, 1]
+  assert good_episodes(index.scores, np.zeros(4, bool), 0.8).tolist() == [True, True, False, True]
 
 
 def test_a_filter_that_fails_names_the_dataset():

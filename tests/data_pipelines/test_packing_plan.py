@@ -302,11 +302,11 @@ def test_index_is_kept_until_data_or_tokenizer_change(tmp_path, caplog):
   source.directory = str(tmp_path)
   index = open_index(source, tokenizer())
   assert index.lengths.tolist() == [episode.length for episode in source.episodes]
-  assert set(index.step_tokens) == {7} and index.returns.tolist() == [len(e.action) for e in source.episodes]
+  assert set(index.step_tokens) == {7} and index.scores.tolist() == [len(e.action) for e in source.episodes]
   source.reads = 0
   again = open_index(source, tokenizer())
   assert source.reads == 3 and len(list(tmp_path.iterdir())) == 1
-  for name in ('lengths', 'step_tokens', 'step_patches', 'returns'):
+  for name in ('lengths', 'step_tokens', 'step_patches', 'scores'):
     np.testing.assert_array_equal(getattr(again, name), getattr(index, name))
   (path,) = tmp_path.iterdir()
   with np.load(path) as arrays:
@@ -323,4 +323,4 @@ def test_index_of_text_counts_tokens():
   source = MemorySource('python_docs', 'text', [TextDocument(text) for text in DOCUMENTS[:3]])
   index = open_index(source, tokenizer())
   assert index.lengths.tolist() == [len(tokenizer().document(text)) for text in DOCUMENTS[:3]]
-  assert len(index.step_tokens) == 0 and np.isnan(index.returns).all()
+  assert len(index.step_tokens) == 0 and np.isnan(index.scores).all()

@@ -18,7 +18,7 @@ def config(tmp_path):
     result.data.mixture = {'classic_control': mixture_entry(1.0, tasks=('CartPole-v1',), episodes=3),
                            'digits': mixture_entry(1.0, episodes=40)}
   result.data.dir = str(tmp_path)
-  result.data.vocabulary.text_size = 400
+  result.data.vocabulary.update(text_size=400, discrete_overlaps_text=False)
   prepare(result.data, workers=1)
   return result
 
