@@ -23,6 +23,7 @@ import time
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
@@ -45,6 +46,10 @@ class Repeated:
   def __post_init__(self):
     self.name, self.kind, self.task = self.source.name, self.source.kind, self.source.task
     self.directory = ''  # so the index is made anew and kept nowhere
+
+  @property
+  def noisy(self) -> np.ndarray:
+    return np.tile(self.source.noisy, self.times)
 
   def __len__(self) -> int:
     return self.times * len(self.source)
