@@ -20,8 +20,8 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
 _FEW_EPISODES = 1000  # starting processes takes longer than reading so many
-_FILE = 'episode_index_{}.npz'
 _FORMAT = 3  # raise it when the index of the same episodes is another
+_FILE = f'episode_index_v{_FORMAT}_{{}}.npz'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
   """Names dataset and tokenizer; three episodes stand for the content, so that a rebuilt dataset is read anew."""
   digest = hashlib.sha256()
   task = source.task.to_json() if source.task else None
-  digest.update(json.dumps([_FORMAT, len(source), task, tokenizer.digest], sort_keys=True).encode())
+  digest.update(json.dumps([len(source), task, tokenizer.digest], sort_keys=True).encode())
   for i in sorted({0, len(source) // 2, len(source) - 1} if len(source) else ()):
     digest.update(tokenizer.tokenize(source, i).tokens.tobytes())
   return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ import json
 import os
 
 import numpy as np
+from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
