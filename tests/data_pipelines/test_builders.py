@@ -12,7 +12,6 @@ import json
 import os
 
 import numpy as np
-from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
