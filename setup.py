@@ -40,7 +40,9 @@ EXTRAS = {
         'scikit-learn>=1.4',
     ],
     # The other simulators.
-    'suites': [],
+    'suites': [
+        'cmaes>=0.11',  # only to search for gaits again
+    ],
     # Other people's file formats.
     'formats': [
         'av>=14.0',
@@ -69,7 +71,10 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['gato_jax*', 'data_pipelines*', 'experiments*']),
-    package_data={'data_pipelines.environments': ['scores/*.json'], 'experiments.examples': ['scores/*.json']},
+    package_data={
+        'data_pipelines.environments': ['gaits/*.json', 'scores/*.json'],
+        'experiments.examples': ['scores/*.json'],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['gato-jax = gato_jax.cli:main']},

@@ -54,6 +54,13 @@ class DatasetType:
 DATASETS: Mapping[str, DatasetType] = {
     'classic_control': DatasetType('control', episodes=100, seconds=0.1, row='classic control', licence='MIT'),
     'dm_control': DatasetType('control', episodes=100, seconds=0.3, row='DM Control Suite', licence='Apache-2.0'),
+    'dm_control_pixels': DatasetType(
+        'control', episodes=100, seconds=2, row='DM Control Suite Pixels', licence='Apache-2.0'),
+    'dm_control_random_small': DatasetType(
+        'control', episodes=100, seconds=0.5, row='DM Control Suite Random Small', licence='Apache-2.0'),
+    'dm_control_random_large': DatasetType(
+        'control', episodes=100, seconds=0.5, row='DM Control Suite Random Large', licence='Apache-2.0'),
+    'modular_rl': DatasetType('control', episodes=100, seconds=0.3, row='Modular RL', licence='MIT'),
     'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
     'babyai': DatasetType('control', episodes=100, seconds=0.02, row='BabyAI', licence='Apache-2.0'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),

@@ -1,16 +1,23 @@
-"""Four tasks of the DeepMind Control Suite, with scripted controllers.
+"""Tasks of the DeepMind Control Suite, with controllers, and gaits for bodies that have none.
 
-Observations are the suite's own, flattened to one float32 vector a key. The controllers are memoryless functions of
-the observation, so that they can be imitated from single timesteps. Returns are of at most 1000.
+Observations are the suite's own, flattened to one float32 vector a key. Returns are of at most 1000.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
+from data_pipelines.environments.dm_control_controllers import (
+    CONTROLLERS,
+    ControllerExpert,
+    MixedPointMassExpert,
+    SwimmerExpert,
+    UprightFishExpert,
+)
+from data_pipelines.environments.gaits import GaitExpert, stored_gait
 from data_pipelines.environments.mujoco_rendering import Camera, choose_backend
 from data_pipelines.environments.simulation import SimulatedEnvironment, Transition, import_simulator
-from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
+from data_pipelines.environments.specs import ArraySpec, Expert, Observation, TaskSpec
 
 DOMAIN = 'dm_control'
 MAX_STEPS = 1000
@@ -26,11 +33,28 @@ SPECS: Mapping[str, TaskSpec] = {
     'pendulum-swingup': _spec('pendulum-swingup', 1, orientation=2, velocity=1),
     'reacher-easy': _spec('reacher-easy', 2, position=2, to_target=2, velocity=2),
     'point_mass-easy': _spec('point_mass-easy', 2, position=2, velocity=2),
+    'cartpole-balance': _spec('cartpole-balance', 1, position=3, velocity=2),
+    'cartpole-balance_sparse': _spec('cartpole-balance_sparse', 1, position=3, velocity=2),
+    'cartpole-swingup_sparse': _spec('cartpole-swingup_sparse', 1, position=3, velocity=2),
+    'reacher-hard': _spec('reacher-hard', 2, position=2, to_target=2, velocity=2),
+    'point_mass-hard': _spec('point_mass-hard', 2, position=2, velocity=2),
+    'cheetah-run': _spec('cheetah-run', 6, position=8, velocity=9),
+    'swimmer-swimmer6': _spec('swimmer-swimmer6', 5, body_velocities=18, joints=5, to_target=2),
+    'fish-upright': _spec('fish-upright', 5, joint_angles=7, upright=1, velocity=13),
 }
+
+HELD_OUT = ('cartpole-swingup',)  # of the paper's training data, for learning from a few demonstrations
+TRAINED = tuple(task for task in SPECS if task not in HELD_OUT)
+
+PRIVILEGED = {'fish-upright': UprightFishExpert, 'point_mass-hard': MixedPointMassExpert}
 
 
 class ControlSuiteEnvironment(SimulatedEnvironment):
-  """A task of the suite; its time limit is `max_steps`."""
+  """A task of the suite; its time limit is `max_steps`.
+
+  Attributes:
+    state: the suite's own observation now, which experts read, whatever a subclass shows instead.
+  """
 
   def __init__(self, spec: TaskSpec):
     super().__init__(spec)
@@ -42,18 +66,30 @@ class ControlSuiteEnvironment(SimulatedEnvironment):
     bounds = self._simulator.action_spec()
     self._action_centre = (bounds.maximum + bounds.minimum) / 2
     self._action_scale = (bounds.maximum - bounds.minimum) / 2
-    physics = self._simulator.physics
-    self._camera = Camera(physics.model.ptr, physics.data.ptr, 0)
+    self._camera = self._make_camera()
+    self.state: Observation = {}
+
+  @property
+  def physics(self):
+    """The dm_control Physics being simulated."""
+    return self._simulator.physics
+
+  def _make_camera(self) -> Camera:
+    return Camera(self.physics.model.ptr, self.physics.data.ptr, 0)
 
   def _reset(self, seed: int) -> Observation:
     self._simulator.task.random.seed(seed)
-    return _flat(self._simulator.reset().observation)
+    return self._observe(self._simulator.reset())
 
   def _step(self, action: np.ndarray) -> Transition:
     timestep = self._simulator.step(self._action_centre + self._action_scale * action)
     # The suite's last timestep is its time limit, unless its discount is 0.
     terminated = timestep.last() and timestep.discount == 0
-    return Transition(_flat(timestep.observation), float(timestep.reward), bool(terminated))
+    return Transition(self._observe(timestep), float(timestep.reward), bool(terminated))
+
+  def _observe(self, timestep) -> Observation:
+    self.state = {key: np.asarray(value, np.float32).reshape(-1) for key, value in timestep.observation.items()}
+    return self.state
 
   def render(self) -> np.ndarray | None:
     return self._camera.picture()
@@ -63,79 +99,17 @@ class ControlSuiteEnvironment(SimulatedEnvironment):
     self._simulator.close()
 
 
-def _flat(observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  return {key: np.asarray(value, np.float32).reshape(-1) for key, value in observation.items()}
-
-
-def cartpole_swingup(observation: Observation) -> np.ndarray:
-  """Energy pump that also draws the cart to the middle; a linear quadratic regulator near the top."""
-  position, cosine, sine = observation['position']
-  velocity, angular_velocity = observation['velocity']
-  if cosine > 0.64 and abs(angular_velocity) < 6.65:
-    # Gains of the regulator for the linearised cart and pole: state cost (1, 1, 0.1, 0.1), control cost 1.
-    state = np.array([position, np.arctan2(sine, cosine), velocity, angular_velocity])
-    return np.array([0.932, 6.390, 1.047, 1.682]) @ state * np.ones(1)
-  # Of a uniform pole with round ends, in units of its weight times half its length; 0 when at rest on top.
-  energy = angular_velocity**2 / 28.8 + cosine - 1
-  return np.tanh([1.28 * (energy - 0.09) * angular_velocity * cosine - 0.74 * position - 0.75 * velocity])
-
-
-def pendulum_swingup(observation: Observation) -> np.ndarray:
-  """Energy pump, saturating smoothly; proportional and derivative control near the top."""
-  cosine, sine = observation['orientation']
-  velocity = observation['velocity'][0]
-  if cosine > 0.94:
-    return np.array([-15 * sine - 3 * velocity])
-  inertia, weight_times_length = 0.251, 4.905
-  energy = inertia * velocity**2 / 2 + weight_times_length * (cosine - 1)
-  return np.tanh([5 * (0.2 - energy) * velocity])
-
-
-def reacher_easy(observation: Observation) -> np.ndarray:
-  """Pulls the finger to the target by the transposed Jacobian, damping the joints.
-
-  Unlike inverse kinematics, smooth where the elbow straightens and where the shoulder passes half a turn: a cloned
-  policy fails at such seams.
-  """
-  shoulder, wrist = observation['position']
-  x, y = observation['to_target']
-  link = 0.12
-  # Torques about the wrist and about the shoulder of a force on the finger along `to_target`.
-  forearm = link * np.array([np.cos(shoulder + wrist), np.sin(shoulder + wrist)])
-  arm = forearm + link * np.array([np.cos(shoulder), np.sin(shoulder)])
-  torques = np.array([arm[0] * y - arm[1] * x, forearm[0] * y - forearm[1] * x])
-  return 400 * torques - 0.4 * observation['velocity']
-
-
-def point_mass_easy(observation: Observation) -> np.ndarray:
-  """Proportional and derivative control towards the origin, where the target is."""
-  return -20 * observation['position'] - 4 * observation['velocity']
-
-
-CONTROLLERS: Mapping[str, Callable[[Observation], np.ndarray]] = {
-    'cartpole-swingup': cartpole_swingup,
-    'pendulum-swingup': pendulum_swingup,
-    'reacher-easy': reacher_easy,
-    'point_mass-easy': point_mass_easy,
-}
-
-
-class ControllerExpert:
-  """A control law as an `Expert`; what it asks for is cut to the actuators' range."""
-
-  def __init__(self, controller: Callable[[Observation], np.ndarray]):
-    self._controller = controller
-
-  def reset(self) -> None:
-    """Nothing is remembered."""
-
-  def act(self, observation: Observation) -> np.ndarray:
-    return np.clip(self._controller(observation), -1, 1).astype(np.float32)
-
-
 def make(spec: TaskSpec) -> ControlSuiteEnvironment:
   return ControlSuiteEnvironment(spec)
 
 
-def make_expert(environment: ControlSuiteEnvironment) -> ControllerExpert:
-  return ControllerExpert(CONTROLLERS[environment.spec.name.split('/')[1]])
+def make_expert(environment: ControlSuiteEnvironment) -> Expert:
+  """A controller, or a gait where there is no controller; what it reads is `environment.state` in its place."""
+  task = environment.spec.name.split('/')[1]
+  if task in PRIVILEGED:
+    return PRIVILEGED[task](environment)
+  if task == 'swimmer-swimmer6':
+    return SwimmerExpert()
+  if task in CONTROLLERS:
+    return ControllerExpert(CONTROLLERS[task])
+  return GaitExpert(stored_gait(f'{DOMAIN}/{task}'))

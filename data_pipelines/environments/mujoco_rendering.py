@@ -32,16 +32,20 @@ class Camera:
     model: mujoco.MjModel.
     data: mujoco.MjData.
     camera: the camera's name or number in the model.
+    height, width: of the picture.
+    plain: without shadows, reflections, sky and haze, six times as fast in software.
   """
 
-  def __init__(self, model, data, camera: str | int):
+  def __init__(self, model, data, camera: str | int, height: int = HEIGHT, width: int = WIDTH, plain: bool = False):
     self._model = model
     self._data = data
     self._camera = camera
+    self._size = (height, width)
+    self._plain = plain
     self._renderer = None
 
   def picture(self) -> np.ndarray | None:
-    """uint8 [HEIGHT, WIDTH, 3], or None where no backend works here."""
+    """uint8 [height, width, 3], or None where no backend works here."""
     if choose_backend() in ('disable', 'disabled', 'off', 'false', '0'):
       return None
     if self._renderer is None:
@@ -50,9 +54,12 @@ class Camera:
       self._model.vis.quality.shadowsize = 0
       self._model.vis.quality.offsamples = 0
       try:
-        self._renderer = mujoco.Renderer(self._model, HEIGHT, WIDTH)
+        self._renderer = mujoco.Renderer(self._model, *self._size)
       except (ImportError, RuntimeError, mujoco.FatalError):  # the library is there, a device to draw on is not
         return None
+      if self._plain:
+        for flag in ('SHADOW', 'REFLECTION', 'SKYBOX', 'HAZE'):
+          self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f'mjRND_{flag}')] = False
     self._renderer.update_scene(self._data, camera=self._camera)
     return self._renderer.render()
 

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from data_pipelines.environments.gaits import stored_gaits
 from data_pipelines.environments.registry import SPECS
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 
@@ -40,6 +41,10 @@ class NoiseSettings:
 BABYAI_MOVES = (0, 1, 2)  # turn left, turn right, go forward: what else there is leads nowhere
 GRIPPER = (3,)  # once closed by accident, the scripted policies cannot open it again
 
+CONTROLLER = NoiseSettings((0.1, 0.4), 200, (5, 20), 500)
+# A gait has no way back from a fall.
+GAIT = NoiseSettings((0.0, 0.15), 200, (1, 3), 1000)
+
 # Strong enough to leave the expert's path, weak enough that the expert mostly still succeeds.
 BY_TASK: Mapping[str, NoiseSettings] = {
     'classic_control/CartPole-v1': NoiseSettings((0.0, 0.2), 40, (1, 3), 300),
@@ -51,6 +56,11 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     # Short: from the same number of steps, more targets taught a small cloned policy over twice the score.
     'dm_control/reacher-easy': NoiseSettings((0.1, 0.6), 50, (5, 25), 120),
     'dm_control/point_mass-easy': NoiseSettings((0.1, 0.6), 150, (10, 40), 400),
+    **{f'dm_control/{task}': CONTROLLER for task in (
+        'cartpole-balance', 'cartpole-balance_sparse', 'cartpole-swingup_sparse', 'reacher-hard', 'point_mass-hard',
+        'swimmer-swimmer6', 'fish-upright')},
+    **{f'dm_control/{task}': GAIT for task in stored_gaits('dm_control')},
+    **{f'modular_rl/{task}': GAIT for task in stored_gaits('modular_rl')},
     'metaworld/reach-v3': NoiseSettings((0.1, 0.6), 40, (5, 20), 300, undisturbed=GRIPPER),
     'metaworld/push-v3': NoiseSettings((0.05, 0.4), 60, (5, 15), 300, undisturbed=GRIPPER),
     'metaworld/drawer-open-v3': NoiseSettings((0.1, 0.4), 80, (5, 15), 300, undisturbed=GRIPPER),
@@ -61,8 +71,10 @@ BY_TASK: Mapping[str, NoiseSettings] = {
 
 
 def noise_settings(spec: TaskSpec) -> NoiseSettings:
-  """A task's own settings; mild ones for a task that nobody tuned."""
-  return BY_TASK.get(spec.name) or NoiseSettings((0.0, 0.2), 50, (1, 5), spec.max_steps)
+  """A task's own settings, or the original's for a variant of a Control Suite task; mild ones where nobody tuned any."""
+  domain, task = spec.name.split('/')
+  settings = BY_TASK.get(f'dm_control/{task}' if domain.startswith('dm_control_') else spec.name)
+  return settings or NoiseSettings((0.0, 0.2), 50, (1, 5), spec.max_steps)
 
 
 class Disturbance:

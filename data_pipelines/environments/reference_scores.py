@@ -1,7 +1,7 @@
 """Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
 
 They are measured, and lie in `scores/<domain>.json` beside this module, or beside the user's own that defines the
-domain. To measure them again:
+domain. A variant of a task, which shows the same episodes in another way, shares its scores. To measure them again:
 
   python -m data_pipelines.environments.reference_scores [--domain NAME] [--tasks NAME ...] [--episodes N] [--workers N]
       [--environments MODULE ...]
@@ -28,6 +28,7 @@ from data_pipelines.errors import InputError
 
 FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
 FOLDER = 'scores'
+VARIANTS = {'dm_control_pixels/': 'dm_control/'}  # random actions and the experts do not depend on what is shown
 
 
 class ReferenceScores(NamedTuple):
@@ -38,13 +39,22 @@ class ReferenceScores(NamedTuple):
   episodes: int
 
 
+def scored_as(name: str) -> str:
+  """The task whose scores are a task's: itself, or what it is a variant of."""
+  for variant, original in VARIANTS.items():
+    name = name.replace(variant, original)
+  return name
+
+
 def reference_scores(name: str) -> ReferenceScores:
   """A task's stored scores; raises InputError where the task is unknown or was never measured."""
-  stored = _stored(task_spec(name).domain)
-  if name not in stored:
+  task_spec(name)
+  measured = scored_as(name)
+  stored = _stored(task_spec(measured).domain)
+  if measured not in stored:
     raise InputError(f'{name} has no reference scores; measure them: '
-                     f'python -m data_pipelines.environments.reference_scores --tasks {name}')
-  return stored[name]
+                     f'python -m data_pipelines.environments.reference_scores --tasks {measured}')
+  return stored[measured]
 
 
 @functools.cache
@@ -99,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   names = options.tasks or task_names(options.domain)
   for name in names:
     task_spec(name)
+  names = list(dict.fromkeys(map(scored_as, names)))
   # A forked worker would share the simulators' OpenGL and signal state.
   context = multiprocessing.get_context('spawn')
   with concurrent.futures.ProcessPoolExecutor(

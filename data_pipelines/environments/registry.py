@@ -9,12 +9,31 @@ import pathlib
 import sys
 from types import ModuleType
 
-from data_pipelines.environments import babyai, classic_control, dm_control_suite, metaworld
+from data_pipelines.environments import (
+    babyai,
+    classic_control,
+    dm_control_pixels,
+    dm_control_random_large,
+    dm_control_random_small,
+    dm_control_suite,
+    metaworld,
+    modular_rl,
+)
 from data_pipelines.environments.specs import Environment, Expert, TaskSpec
 from data_pipelines.errors import InputError
 
 SUITES: dict[str, ModuleType] = {
-    suite.DOMAIN: suite for suite in (classic_control, dm_control_suite, metaworld, babyai)
+    suite.DOMAIN: suite
+    for suite in (
+        classic_control,
+        dm_control_suite,
+        dm_control_pixels,
+        dm_control_random_small,
+        dm_control_random_large,
+        modular_rl,
+        metaworld,
+        babyai,
+    )
 }
 SPECS: dict[str, TaskSpec] = {
     spec.name: spec for spec in itertools.chain.from_iterable(suite.SPECS.values() for suite in SUITES.values())

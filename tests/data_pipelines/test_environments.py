@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_pipelines.environments import classic_control, dm_control_suite, metaworld, registry, simulation
+from data_pipelines.environments import classic_control, dm_control_controllers, metaworld, registry, simulation
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
@@ -17,7 +17,11 @@ from data_pipelines.errors import InputError
 INSTALLED = all(importlib.util.find_spec(module) for module in ('gymnasium', 'dm_control', 'metaworld', 'minigrid'))
 pytestmark = pytest.mark.skipif(not INSTALLED, reason='the extra `envs` is not installed')
 
-TASKS = registry.task_names()
+# The quickstart's suites, and of the Control Suite the quickstart's tasks; `test_mujoco_environments` has the others.
+CONTROL_SUITE = tuple(f'dm_control/{task}' for task in (
+    'cartpole-swingup', 'pendulum-swingup', 'reacher-easy', 'point_mass-easy'))
+TASKS = (*registry.task_names('classic_control'), *CONTROL_SUITE, *registry.task_names('metaworld'),
+         *registry.task_names('babyai'))
 ONE_A_SUITE = ('classic_control/LunarLander-v3', 'dm_control/reacher-easy', 'metaworld/push-v3',
                'babyai/GoToLocalS5N2-v0')
 
@@ -146,7 +150,7 @@ def test_expert_reaches_its_bar(environments, name):
     assert np.mean([episode.episode_return for episode in episodes]) >= EXPERT_BARS[name]
 
 
-@pytest.mark.parametrize('name', registry.task_names('classic_control') + registry.task_names('dm_control'))
+@pytest.mark.parametrize('name', registry.task_names('classic_control') + CONTROL_SUITE)
 def test_experts_of_states_remember_nothing(environments, name):
   environment = environments(name)
   observations, _ = play(environment, 0, 10)
@@ -166,7 +170,8 @@ def test_reacher_pull_matches_a_numerical_jacobian():
   steps = 1e-6 * np.eye(2)
   jacobian = np.stack([(finger(joints + step) - finger(joints - step)) / 2e-6 for step in steps], axis=1)
   observation = {'position': joints, 'to_target': to_target, 'velocity': velocity}
-  np.testing.assert_allclose(dm_control_suite.reacher_easy(observation), 400 * jacobian.T @ to_target - 0.4 * velocity,
+  np.testing.assert_allclose(dm_control_controllers.reacher_easy(observation),
+                             400 * jacobian.T @ to_target - 0.4 * velocity,
                              atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""DeepMind Control Suite tasks from state, played by scripted controllers."""
+"""DeepMind Control Suite tasks from state, played by controllers and gaits."""
 
 from data_pipelines.datasets.rlds import ControlBuilder
 
