@@ -71,7 +71,7 @@ BY_TASK: Mapping[str, NoiseSettings] = {
 
 
 def noise_settings(spec: TaskSpec) -> NoiseSettings:
-  """A task's own settings, or the original's for a variant of a Control Suite task; mild ones where nobody tuned any."""
+  """A task's own settings, or for a variant of a Control Suite task the original's; mild ones where none were tuned."""
   domain, task = spec.name.split('/')
   settings = BY_TASK.get(f'dm_control/{task}' if domain.startswith('dm_control_') else spec.name)
   return settings or NoiseSettings((0.0, 0.2), 50, (1, 5), spec.max_steps)
