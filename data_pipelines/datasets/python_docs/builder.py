@@ -6,6 +6,7 @@ What it holds depends on the Python it is built with.
 
 import ast
 from collections.abc import Iterator
+import functools
 import pathlib
 import sysconfig
 import warnings
@@ -22,6 +23,13 @@ class Builder(TextBuilder, skip_registration=True):
 
   def documents(self, skip: Skip) -> Iterator[str]:
     del skip  # the sources that ship with Python can be read
+    return iter(self._documents)
+
+  @functools.cached_property
+  def _documents(self) -> list[str]:
+    return list(self._parsed())
+
+  def _parsed(self) -> Iterator[str]:
     library = pathlib.Path(sysconfig.get_path('stdlib'))
     yield from topics(library / 'pydoc_data' / 'topics.py')
     seen: set[str] = set()
