@@ -64,7 +64,7 @@ BY_TASK: Mapping[str, NoiseSettings] = {
         'swimmer-swimmer6', 'fish-upright')},
     **{f'dm_control/{task}': GAIT for task in stored_gaits('dm_control')},
     **{f'modular_rl/{task}': GAIT for task in stored_gaits('modular_rl')},
-    **{name: NoiseSettings((0.05, 0.3), 80, (5, 15), 300, undisturbed=GRIPPER)
+    **{name: NoiseSettings((0.05, 0.3), 80, (5, 15), spec.max_steps, undisturbed=GRIPPER)
        for name, spec in SPECS.items() if spec.domain == 'metaworld'},
     'metaworld/reach-v3': NoiseSettings((0.1, 0.6), 40, (5, 20), 300, undisturbed=GRIPPER),
     'metaworld/push-v3': NoiseSettings((0.05, 0.4), 60, (5, 15), 300, undisturbed=GRIPPER),
@@ -72,6 +72,11 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     'metaworld/button-press-topdown-v3': NoiseSettings((0.1, 0.6), 60, (5, 20), 300, undisturbed=GRIPPER),
     **{name: NoiseSettings((0.0, 0.2), 20, (1, 4), spec.max_steps, BABYAI_MOVES)
        for name, spec in SPECS.items() if spec.domain == 'babyai'},
+    **{name: NoiseSettings((0.0, 0.2), 40, (1, 3), spec.max_steps, undisturbed=GRIPPER)
+       for name, spec in SPECS.items() if spec.domain == 'fetch'},
+    # Few and short: a wrong push can be for ever.
+    **{name: NoiseSettings((0.0, 0.1), 60, (1, 2), spec.max_steps)
+       for name, spec in SPECS.items() if spec.domain == 'sokoban'},
 }
 
 

@@ -33,7 +33,7 @@ class SimulatedEnvironment(abc.ABC):
   Attributes:
     spec: the task's spec.
     demonstration_tail: how many steps may follow the one that terminated the episode.
-    demonstration_seconds: an expert that has not finished an episode by then is given up.
+    demonstration_seconds: processor time after which an expert that has not finished an episode is given up.
     steps_left: how many more steps this episode can take.
     last_action: the action of the latest step; None right after `reset`. Experts that plan read it.
   """
