@@ -28,10 +28,11 @@ CLASSES: Mapping[str, tuple[str, str]] = {  # task -> module and class of gymnas
 MAX_STEPS = 50
 TABLE = np.array([1.34, 0.75, 0.42])  # the middle of its top, metres
 PICTURE_SIZE = 64
-# From where a camera looks at the table: distance in metres, azimuth and elevation in degrees.
+LOOK_AT = TABLE + [0, 0, 0.2]  # goals are up to 0.45 above the table
+# From where a camera looks there: distance in metres, azimuth and elevation in degrees.
 VIEWS: Mapping[str, tuple[float, float, float]] = {
-    'camera_front': (0.9, 180.0, -30.0),
-    'camera_side': (0.9, 90.0, -50.0),
+    'camera_front': (1.2, 180.0, -30.0),
+    'camera_side': (1.2, 120.0, -40.0),
 }
 
 # Where each item is in the simulator's own vector; without an object it has the gripper's only.
@@ -94,7 +95,7 @@ class FetchEnvironment(SimulatedEnvironment):
   def _camera(self, name: str, *size: int, plain: bool = False) -> Camera:
     view = import_simulator('mujoco').MjvCamera()
     view.distance, view.azimuth, view.elevation = VIEWS[name]
-    view.lookat[:] = TABLE
+    view.lookat[:] = LOOK_AT
     return Camera(self._simulator.model, self._simulator.data, view, *size, plain=plain)
 
   def _reset(self, seed: int) -> Observation:

@@ -57,22 +57,24 @@ def test_looking_changes_nothing(pictures):
 
 
 def test_both_cameras_see_goal_and_block(pictures):
-  observation = pictures.reset(1)
-  goal = pictures.raw_observation['desired_goal'].copy()
-  block = pictures._simulator.data.joint('object0:joint')
+  pictures.reset(1)
+  simulator = pictures._simulator
+  block = simulator.data.joint('object0:joint')
+
+  def look(goal, place):
+    pictures.raw_observation['desired_goal'][:] = fetch.TABLE + goal
+    block.qpos[:2] = fetch.TABLE[:2] + place
+    fetch.import_simulator('mujoco').mj_forward(simulator.model, simulator.data)
+    return pictures._observation()
+
+  corner, other, high, low = (0.12, 0.12), (-0.12, -0.14), (0.14, -0.14, 0.45), (0.14, -0.14, 0)
+  seen, goal_moved, block_moved, again = look(high, corner), look(low, corner), look(high, other), look(high, corner)
   for view in fetch.VIEWS:
-    before = observation[view].astype(int)
+    before = seen[view].astype(int)
     assert before.shape == (64, 64, 3) and before.std() > 20
-    pictures.raw_observation['desired_goal'][:] = goal + [0, 0, 0.15]
-    assert np.abs(pictures._observation()[view] - before).max() > 100  # the red ball
-    pictures.raw_observation['desired_goal'][:] = goal
-    place = block.qpos.copy()
-    block.qpos[:2] = fetch.TABLE[:2] + [0.1, 0.1]
-    fetch.import_simulator('mujoco').mj_forward(pictures._simulator.model, pictures._simulator.data)
-    assert np.abs(pictures._observation()[view] - before).max() > 100  # the black block
-    block.qpos[:] = place
-    fetch.import_simulator('mujoco').mj_forward(pictures._simulator.model, pictures._simulator.data)
-    np.testing.assert_array_equal(pictures._observation()[view], before)
+    assert np.abs(goal_moved[view] - before).max() > 100  # the red ball
+    assert np.abs(block_moved[view] - before).max() > 100  # the black block
+    np.testing.assert_array_equal(again[view], before)
 
 
 def test_pixels_without_opengl_say_what_to_install(monkeypatch):
