@@ -10,6 +10,8 @@ What differs from the simulator's own face:
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
+import io
 
 import numpy as np
 
@@ -85,7 +87,9 @@ class FetchEnvironment(SimulatedEnvironment):
     choose_backend()
     task = spec.name.split('/')[1].removesuffix(PIXELS)
     module, name = CLASSES[task]
-    self._simulator = getattr(import_simulator(f'gymnasium_robotics.envs.fetch.{module}', 'suites'), name)()
+    with contextlib.redirect_stderr(io.StringIO()):  # the package prints a notice about tasks that are not here
+      simulators = import_simulator(f'gymnasium_robotics.envs.fetch.{module}', 'suites')
+    self._simulator = getattr(simulators, name)()
     self._items = {key: item for key, item in _items(task).items() if key in spec.observation}
     self._goal = self._simulator.data.site('target0')
     self._cameras = {view: self._camera(view, PICTURE_SIZE, PICTURE_SIZE, plain=True) for view in VIEWS}
