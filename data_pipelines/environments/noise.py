@@ -75,7 +75,7 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     **{name: NoiseSettings((0.0, 0.2), 40, (1, 3), spec.max_steps, undisturbed=GRIPPER)
        for name, spec in SPECS.items() if spec.domain == 'fetch'},
     # Few and short: a wrong push can be for ever.
-    **{name: NoiseSettings((0.0, 0.1), 60, (1, 2), spec.max_steps)
+    **{name: NoiseSettings((0.0, 0.05), 60, (1, 1), spec.max_steps)
        for name, spec in SPECS.items() if spec.domain == 'sokoban'},
 }
 
