@@ -10,6 +10,8 @@ What differs from the simulator's own face:
 """
 
 from collections.abc import Mapping
+import functools
+from typing import Any
 import warnings
 
 import numpy as np
@@ -73,6 +75,7 @@ class MetaWorldEnvironment(SimulatedEnvironment):
     self._simulator.__dict__.pop('sawyer_observation_space', None)  # the cached bounds still hide it
     self._simulator._freeze_rand_vec = False  # a new goal every episode
     self._simulator.seeded_rand_vec = True  # from the simulator's generator, which `_reset` seeds
+    self._simulator.touching_object = functools.partial(touching, self._simulator)
     # Resets move furniture and goals within the model; each must start from the same one.
     self._body_positions = self._simulator.model.body_pos.copy()
     self._site_positions = self._simulator.model.site_pos.copy()
@@ -109,6 +112,16 @@ class MetaWorldEnvironment(SimulatedEnvironment):
   def close(self) -> None:
     self._camera.close()
     self._simulator.close()
+
+
+def touching(simulator: Any, geom: int) -> bool:
+  """Whether both fingers press on a geom: the simulator's own `touching_object`, which takes half of a step's time."""
+  contact = simulator.data.contact
+  for pad in ('leftpad_geom', 'rightpad_geom'):
+    pressed = (contact.geom == simulator.data.geom(pad).id).any(1) & (contact.geom == geom).any(1)
+    if simulator.data.efc_force[contact.efc_address[pressed]].sum() <= 0:
+      return False
+  return True
 
 
 class ScriptedExpert:

@@ -262,6 +262,20 @@ def test_metaworld_second_object(environments):
   assert np.linalg.norm(raw[11:14]) > 0.1
 
 
+def test_metaworld_touch_is_the_simulators_own(environments):
+  environment = environments('metaworld/push-v3')
+  simulator = environment._simulator
+  geom = simulator._get_id_main_object()
+  expert = registry.make_expert(environment)
+  observation, said = environment.reset(1), []
+  while environment.steps_left:
+    own = type(simulator).touching_object(simulator, geom)
+    assert metaworld.touching(simulator, geom) == simulator.touching_object(geom) == own
+    said.append(own)
+    observation = environment.step(expert.act(observation)).observation
+  assert True in said and False in said
+
+
 def test_continuous_actions_reach_the_simulators_bounds(environments):
   environment = environments('classic_control/Pendulum-v1')
   environment.reset(0)
