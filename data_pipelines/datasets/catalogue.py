@@ -64,7 +64,7 @@ DATASETS: Mapping[str, DatasetType] = {
     'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
     'babyai': DatasetType('control', episodes=100, seconds=0.1, row='BabyAI', licence='Apache-2.0'),
     'sokoban': DatasetType('control', episodes=100, seconds=0.2, row='Sokoban', licence='Apache-2.0'),
-    'fetch': DatasetType('control', episodes=100, seconds=0.2, row='RGB Stacking', licence='MIT'),
+    'fetch': DatasetType('control', episodes=100, seconds=0.2, row='RGB Stacking simulator', licence='MIT'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
     'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause', version='1.1.0'),
     'fashion_mnist': DatasetType(
