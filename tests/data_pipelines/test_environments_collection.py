@@ -273,8 +273,8 @@ def test_wrong_expert_action_is_an_input_error():
 def test_stored_reference_scores(name):
   scores = reference_scores.reference_scores(name)
   if registry.task_spec(name).score == 'success':
-    # Random play opens the right one of few doors two times in three; these experts seldom fail.
-    assert 0 <= scores.random < 0.8 <= scores.expert <= 1 and scores.expert - scores.random > 0.25
+    # Random play finds the right one of few doors four times in five; Meta-World's weakest scripts fail one in three.
+    assert 0 <= scores.random < scores.expert - 0.15 and 0.6 <= scores.expert <= 1
   elif name in KNOWN:
     (random_low, random_high), (expert_low, expert_high) = KNOWN[name]
     assert random_low <= scores.random <= random_high
