@@ -42,6 +42,7 @@ EXTRAS = {
     # The other simulators.
     'suites': [
         'cmaes>=0.11',  # only to search for gaits again
+        'gymnasium-robotics>=1.4.2',
     ],
     # Other people's file formats.
     'formats': [

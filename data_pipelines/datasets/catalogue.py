@@ -62,7 +62,9 @@ DATASETS: Mapping[str, DatasetType] = {
         'control', episodes=100, seconds=0.5, row='DM Control Suite Random Large', licence='Apache-2.0'),
     'modular_rl': DatasetType('control', episodes=100, seconds=0.3, row='Modular RL', licence='MIT'),
     'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
-    'babyai': DatasetType('control', episodes=100, seconds=0.02, row='BabyAI', licence='Apache-2.0'),
+    'babyai': DatasetType('control', episodes=100, seconds=0.1, row='BabyAI', licence='Apache-2.0'),
+    'sokoban': DatasetType('control', episodes=100, seconds=0.2, row='Sokoban', licence='Apache-2.0'),
+    'fetch': DatasetType('control', episodes=100, seconds=0.2, row='RGB Stacking simulator', licence='MIT'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
     'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause', version='1.1.0'),
     'fashion_mnist': DatasetType(

@@ -14,21 +14,24 @@ from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
 DOMAIN = 'classic_control'
 
 
-def _spec(task: str, observation_size: int, actions: int, max_steps: int) -> TaskSpec:
+def _spec(task: str, observation_size: int, action: ArraySpec, max_steps: int) -> TaskSpec:
   observation = {'state': ArraySpec('continuous', (observation_size,))}
-  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, ArraySpec('discrete', (), actions), max_steps)
+  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, action, max_steps)
 
 
 SPECS: Mapping[str, TaskSpec] = {
-    'CartPole-v1': _spec('CartPole-v1', 4, 2, 500),
-    'Acrobot-v1': _spec('Acrobot-v1', 6, 3, 500),
-    'MountainCar-v0': _spec('MountainCar-v0', 2, 3, 200),
-    'LunarLander-v3': _spec('LunarLander-v3', 8, 4, 1000),
+    'CartPole-v1': _spec('CartPole-v1', 4, ArraySpec('discrete', (), 2), 500),
+    'Acrobot-v1': _spec('Acrobot-v1', 6, ArraySpec('discrete', (), 3), 500),
+    'MountainCar-v0': _spec('MountainCar-v0', 2, ArraySpec('discrete', (), 3), 200),
+    'MountainCarContinuous-v0': _spec('MountainCarContinuous-v0', 2, ArraySpec('continuous', (1,)), 999),
+    'Pendulum-v1': _spec('Pendulum-v1', 3, ArraySpec('continuous', (1,)), 200),
+    'LunarLander-v3': _spec('LunarLander-v3', 8, ArraySpec('discrete', (), 4), 1000),
+    'LunarLanderContinuous-v3': _spec('LunarLanderContinuous-v3', 8, ArraySpec('continuous', (2,)), 1000),
 }
 
 
 class ClassicControlEnvironment(SimulatedEnvironment):
-  """A gymnasium environment with one flat observation vector and a discrete action."""
+  """A gymnasium environment with one flat observation vector, and an action space symmetric about 0 or discrete."""
 
   def __init__(self, spec: TaskSpec):
     super().__init__(spec)
@@ -36,13 +39,16 @@ class ClassicControlEnvironment(SimulatedEnvironment):
     gymnasium = import_simulator('gymnasium')
     # The wrappers' checks and time limit are `SimulatedEnvironment`'s.
     self._simulator = gymnasium.make(spec.name.split('/')[1], render_mode='rgb_array').unwrapped
+    self._discrete = spec.action.kind == 'discrete'
+    self._action_scale = 1 if self._discrete else self._simulator.action_space.high
 
   def _reset(self, seed: int) -> Observation:
     state, _ = self._simulator.reset(seed=seed)
     return {'state': np.asarray(state, np.float32)}
 
   def _step(self, action: np.ndarray) -> Transition:
-    state, reward, terminated, _, _ = self._simulator.step(int(action))
+    sent = int(action) if self._discrete else action * self._action_scale
+    state, reward, terminated, _, _ = self._simulator.step(sent)
     return Transition({'state': np.asarray(state, np.float32)}, float(reward), bool(terminated))
 
   def render(self) -> np.ndarray | None:
@@ -68,13 +74,36 @@ def mountain_car(state: np.ndarray) -> int:
   return 2 if state[1] >= 0 else 0
 
 
-def lunar_lander(state: np.ndarray) -> int:
-  """Gymnasium's heuristic with more damping of the fall and the spin: it lands always, the original in 6 of 7."""
+def mountain_car_continuous(state: np.ndarray) -> np.ndarray:
+  """The same with 0.6 of the engine: as the reward charges the square of the action, slower is cheaper."""
+  return np.array([0.6 if state[1] >= 0 else -0.6])
+
+
+def pendulum(state: np.ndarray) -> np.ndarray:
+  """Energy pump, saturating smoothly; proportional and derivative control near the top."""
+  cosine, sine, velocity = state
+  if cosine > 0.9:
+    return -(10 * sine + 3 * velocity) / 2 * np.ones(1)
+  energy = velocity**2 / 2 + 15 * (cosine - 1)  # of a rod of 1 m and 1 kg in units of its inertia; 0 at rest on top
+  return np.tanh([-5 * energy * velocity])
+
+
+def lander_thrust(state: np.ndarray) -> tuple[float, float]:
+  """How much to turn (positive: anticlockwise) and to lift.
+
+  Gymnasium's heuristic with more damping of the fall and the spin: it lands always, the original in 6 of 7.
+  """
   x, y, x_velocity, y_velocity, angle, angular_velocity, left_contact, right_contact = state
-  landed = left_contact or right_contact
+  if left_contact or right_contact:
+    return 0.0, -0.5 * y_velocity
   angle_target = np.clip(0.5 * x + x_velocity, -0.4, 0.4)
-  turn = 0.0 if landed else 0.5 * (angle_target - angle) - 1.2 * angular_velocity
-  lift = -0.5 * y_velocity if landed else 0.5 * (0.55 * abs(x) - y) - 0.7 * y_velocity
+  turn = 0.5 * (angle_target - angle) - 1.2 * angular_velocity
+  return turn, 0.5 * (0.55 * abs(x) - y) - 0.7 * y_velocity
+
+
+def lunar_lander(state: np.ndarray) -> int:
+  """Fires the engine that is needed most."""
+  turn, lift = lander_thrust(state)
   if lift > abs(turn) and lift > 0.05:
     return 2
   if turn < -0.05:
@@ -82,25 +111,35 @@ def lunar_lander(state: np.ndarray) -> int:
   return 1 if turn > 0.05 else 0
 
 
-HEURISTICS: Mapping[str, Callable[[np.ndarray], int]] = {
+def lunar_lander_continuous(state: np.ndarray) -> np.ndarray:
+  """Main engine above 0, side engines beyond -0.5 and 0.5."""
+  turn, lift = lander_thrust(state)
+  return np.array([20 * lift - 1, -20 * turn])
+
+
+HEURISTICS: Mapping[str, Callable[[np.ndarray], int | np.ndarray]] = {
     'CartPole-v1': cart_pole,
     'Acrobot-v1': acrobot,
     'MountainCar-v0': mountain_car,
+    'MountainCarContinuous-v0': mountain_car_continuous,
+    'Pendulum-v1': pendulum,
     'LunarLander-v3': lunar_lander,
+    'LunarLanderContinuous-v3': lunar_lander_continuous,
 }
 
 
 class HeuristicExpert:
-  """A function of the state as an `Expert`."""
+  """A function of the state as an `Expert`; what it asks for is cut to [-1, 1] where the action is continuous."""
 
-  def __init__(self, heuristic: Callable[[np.ndarray], int]):
+  def __init__(self, heuristic: Callable[[np.ndarray], int | np.ndarray]):
     self._heuristic = heuristic
 
   def reset(self) -> None:
     """Nothing is remembered."""
 
   def act(self, observation: Observation) -> np.ndarray:
-    return np.int32(self._heuristic(observation['state']))
+    action = self._heuristic(observation['state'])
+    return np.int32(action) if isinstance(action, int) else np.clip(action, -1, 1).astype(np.float32)
 
 
 def make(spec: TaskSpec) -> ClassicControlEnvironment:

@@ -50,7 +50,10 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     'classic_control/CartPole-v1': NoiseSettings((0.0, 0.2), 40, (1, 3), 300),
     'classic_control/Acrobot-v1': NoiseSettings((0.0, 0.3), 40, (2, 8), 500),
     'classic_control/MountainCar-v0': NoiseSettings((0.0, 0.2), 60, (5, 20), 200),
+    'classic_control/MountainCarContinuous-v0': NoiseSettings((0.1, 0.5), 60, (5, 20), 999),
+    'classic_control/Pendulum-v1': NoiseSettings((0.1, 0.5), 60, (3, 15), 200),
     'classic_control/LunarLander-v3': NoiseSettings((0.0, 0.1), 80, (2, 6), 1000),
+    'classic_control/LunarLanderContinuous-v3': NoiseSettings((0.0, 0.3), 80, (2, 6), 1000),
     'dm_control/cartpole-swingup': NoiseSettings((0.1, 0.4), 200, (5, 20), 500),
     'dm_control/pendulum-swingup': NoiseSettings((0.1, 0.4), 300, (5, 30), 500),
     # Short: from the same number of steps, more targets taught a small cloned policy over twice the score.
@@ -61,12 +64,19 @@ BY_TASK: Mapping[str, NoiseSettings] = {
         'swimmer-swimmer6', 'fish-upright')},
     **{f'dm_control/{task}': GAIT for task in stored_gaits('dm_control')},
     **{f'modular_rl/{task}': GAIT for task in stored_gaits('modular_rl')},
+    **{name: NoiseSettings((0.05, 0.3), 80, (5, 15), spec.max_steps, undisturbed=GRIPPER)
+       for name, spec in SPECS.items() if spec.domain == 'metaworld'},
     'metaworld/reach-v3': NoiseSettings((0.1, 0.6), 40, (5, 20), 300, undisturbed=GRIPPER),
     'metaworld/push-v3': NoiseSettings((0.05, 0.4), 60, (5, 15), 300, undisturbed=GRIPPER),
     'metaworld/drawer-open-v3': NoiseSettings((0.1, 0.4), 80, (5, 15), 300, undisturbed=GRIPPER),
     'metaworld/button-press-topdown-v3': NoiseSettings((0.1, 0.6), 60, (5, 20), 300, undisturbed=GRIPPER),
     **{name: NoiseSettings((0.0, 0.2), 20, (1, 4), spec.max_steps, BABYAI_MOVES)
        for name, spec in SPECS.items() if spec.domain == 'babyai'},
+    **{name: NoiseSettings((0.0, 0.2), 40, (1, 3), spec.max_steps, undisturbed=GRIPPER)
+       for name, spec in SPECS.items() if spec.domain == 'fetch'},
+    # Few and short: a wrong push can be for ever.
+    **{name: NoiseSettings((0.0, 0.05), 60, (1, 1), spec.max_steps)
+       for name, spec in SPECS.items() if spec.domain == 'sokoban'},
 }
 
 

@@ -19,16 +19,16 @@ import zlib
 
 import numpy as np
 
-from data_pipelines.environments.collection import collect_episode
+from data_pipelines.environments.collection import ExpertFailure, collect_episode
 from data_pipelines.environments.noise import random_action
 from data_pipelines.environments.registry import SUITES, make, make_expert, register, task_names, task_spec
 from data_pipelines.environments.simulation import SimulatedEnvironment
-from data_pipelines.environments.specs import TaskSpec
+from data_pipelines.environments.specs import Expert, TaskSpec
 from data_pipelines.errors import InputError
 
 FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
 FOLDER = 'scores'
-VARIANTS = {'dm_control_pixels/': 'dm_control/'}  # random actions and the experts do not depend on what is shown
+VARIANTS = {'dm_control_pixels/': 'dm_control/', '-symbolic': '', '-pixels': ''}  # shown otherwise, played the same
 
 
 class ReferenceScores(NamedTuple):
@@ -71,13 +71,15 @@ def _file(domain: str) -> Path:
 
 
 def measure(name: str, episodes: int) -> ReferenceScores:
-  """Plays `episodes` episodes with uniformly random actions and as many with the expert, on the same seeds."""
+  """Plays `episodes` episodes with uniformly random actions and as many with the expert, on the same seeds.
+
+  Where success is the score, an episode in which the expert fails outright is one without it.
+  """
   environment = make(name)
   expert = make_expert(environment)
   seeds = range(FIRST_SEED, FIRST_SEED + episodes)
   random_scores = [_random_score(environment, seed) for seed in seeds]
-  demonstrations = [collect_episode(environment, expert, seed, noise=False) for seed in seeds]
-  expert_scores = [_score(environment.spec, episode.episode_return, episode.success) for episode in demonstrations]
+  expert_scores = [_expert_score(environment, expert, seed) for seed in seeds]
   environment.close()
   return ReferenceScores(round(float(np.mean(random_scores)), 4), round(float(np.mean(expert_scores)), 4), episodes)
 
@@ -91,6 +93,16 @@ def _random_score(environment: SimulatedEnvironment, seed: int) -> float:
     episode_return += result.reward
     if result.terminated or result.truncated:
       return _score(environment.spec, episode_return, result.success)
+
+
+def _expert_score(environment: SimulatedEnvironment, expert: Expert, seed: int) -> float:
+  try:
+    episode = collect_episode(environment, expert, seed, noise=False)
+  except ExpertFailure:
+    if environment.spec.score != 'success':
+      raise
+    return 0.0
+  return _score(environment.spec, episode.episode_return, episode.success)
 
 
 def _score(spec: TaskSpec, episode_return: float, success: bool) -> float:

@@ -16,8 +16,10 @@ from data_pipelines.environments import (
     dm_control_random_large,
     dm_control_random_small,
     dm_control_suite,
+    fetch,
     metaworld,
     modular_rl,
+    sokoban,
 )
 from data_pipelines.environments.specs import Environment, Expert, TaskSpec
 from data_pipelines.errors import InputError
@@ -33,6 +35,8 @@ SUITES: dict[str, ModuleType] = {
         modular_rl,
         metaworld,
         babyai,
+        sokoban,
+        fetch,
     )
 }
 SPECS: dict[str, TaskSpec] = {

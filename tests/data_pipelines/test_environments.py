@@ -8,7 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from data_pipelines.environments import classic_control, dm_control_controllers, metaworld, registry, simulation
+from data_pipelines.environments import (
+    babyai,
+    classic_control,
+    dm_control_controllers,
+    metaworld,
+    registry,
+    simulation,
+)
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
@@ -17,13 +24,20 @@ from data_pipelines.errors import InputError
 INSTALLED = all(importlib.util.find_spec(module) for module in ('gymnasium', 'dm_control', 'metaworld', 'minigrid'))
 pytestmark = pytest.mark.skipif(not INSTALLED, reason='the extra `envs` is not installed')
 
-# The quickstart's suites, and of the Control Suite the quickstart's tasks; `test_mujoco_environments` has the others.
-CONTROL_SUITE = tuple(f'dm_control/{task}' for task in (
-    'cartpole-swingup', 'pendulum-swingup', 'reacher-easy', 'point_mass-easy'))
-TASKS = (*registry.task_names('classic_control'), *CONTROL_SUITE, *registry.task_names('metaworld'),
-         *registry.task_names('babyai'))
+TASKS = registry.task_names()
+# Every way that a suite makes and shows its tasks; each is played some steps in several tests.
+PLAYED = (
+    *registry.task_names('classic_control'),
+    'dm_control/cartpole-swingup', 'dm_control/pendulum-swingup', 'dm_control/reacher-easy',
+    'dm_control/point_mass-easy',
+    'metaworld/push-v3', 'metaworld/reach-v3', 'metaworld/hammer-v3',
+    'babyai/OpenRedDoor-v0', 'babyai/GoToLocalS5N2-v0-symbolic', 'babyai/PutNextLocal-v0', 'babyai/BossLevel-v0',
+    'sokoban/room7-boxes2', 'sokoban/room8-boxes3-symbolic', 'sokoban/room10-boxes4',
+    *(('fetch/reach-v4', 'fetch/push-v4', 'fetch/pick-and-place-v4')
+      if importlib.util.find_spec('gymnasium_robotics') else ()),
+)
 ONE_A_SUITE = ('classic_control/LunarLander-v3', 'dm_control/reacher-easy', 'metaworld/push-v3',
-               'babyai/GoToLocalS5N2-v0')
+               'babyai/GoToLocalS5N2-v0', 'sokoban/room7-boxes2')
 
 
 @pytest.fixture(scope='module')
@@ -65,11 +79,22 @@ def assert_same_episode(left, right):
 
 
 @pytest.mark.parametrize('name', TASKS)
+def test_spec(name):
+  spec = registry.task_spec(name)
+  assert spec.name == name and name.split('/')[0] == spec.domain
+  assert TaskSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+  assert spec.max_steps > 0 and spec.observation
+  assert spec.action.num_values > 1 if spec.action.kind == 'discrete' else len(spec.action.shape) == 1
+  for item in spec.observation.values():
+    assert item.kind == 'text' or item.size > 0
+    assert (item.kind == 'discrete') == (item.num_values > 0)
+
+
+@pytest.mark.parametrize('name', PLAYED)
 def test_observations_fit_the_spec(environments, name):
   environment = environments(name)
   spec = registry.task_spec(name)
   assert environment.spec == spec
-  assert TaskSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
   dtypes = {'continuous': np.float32, 'discrete': np.int32, 'image': np.uint8}
   for observation in play(environment, 3, 5)[0]:
     assert sorted(observation) == sorted(spec.observation)
@@ -80,7 +105,7 @@ def test_observations_fit_the_spec(environments, name):
         assert observation[key].shape == item.shape and observation[key].dtype == dtypes[item.kind]
 
 
-@pytest.mark.parametrize('name', TASKS)
+@pytest.mark.parametrize('name', PLAYED)
 def test_seed_alone_determines_the_episode(environments, name):
   environment = environments(name)
   first = play(environment, 11, 40)
@@ -132,7 +157,10 @@ EXPERT_BARS = {
     'classic_control/CartPole-v1': 500,
     'classic_control/Acrobot-v1': -95,
     'classic_control/MountainCar-v0': -125,
+    'classic_control/MountainCarContinuous-v0': 94,
+    'classic_control/Pendulum-v1': -260,
     'classic_control/LunarLander-v3': 240,
+    'classic_control/LunarLanderContinuous-v3': 240,
     'dm_control/cartpole-swingup': 850,
     'dm_control/pendulum-swingup': 900,
     'dm_control/reacher-easy': 950,
@@ -140,7 +168,7 @@ EXPERT_BARS = {
 }
 
 
-@pytest.mark.parametrize('name', TASKS)
+@pytest.mark.parametrize('name', PLAYED)
 def test_expert_reaches_its_bar(environments, name):
   environment = environments(name)
   episodes = [collect_episode(environment, registry.make_expert(environment), seed, noise=False) for seed in range(3)]
@@ -150,7 +178,7 @@ def test_expert_reaches_its_bar(environments, name):
     assert np.mean([episode.episode_return for episode in episodes]) >= EXPERT_BARS[name]
 
 
-@pytest.mark.parametrize('name', registry.task_names('classic_control') + CONTROL_SUITE)
+@pytest.mark.parametrize('name', [name for name in PLAYED if name.startswith(('classic_control', 'dm_control'))])
 def test_experts_of_states_remember_nothing(environments, name):
   environment = environments(name)
   observations, _ = play(environment, 0, 10)
@@ -176,7 +204,7 @@ def test_reacher_pull_matches_a_numerical_jacobian():
 
 
 def test_babyai_picture_and_symbols_show_the_same_level(environments):
-  for level in ('OpenRedDoor-v0', 'GoToRedBallNoDists-v0', 'GoToLocalS5N2-v0'):
+  for level in ('OpenRedDoor-v0', 'KeyCorridorS3R2-v0', 'GoToLocalS5N2-v0'):
     picture = environments(f'babyai/{level}').reset(9)
     symbols = environments(f'babyai/{level}-symbolic').reset(9)
     assert sorted(picture) == ['image', 'mission']
@@ -185,6 +213,74 @@ def test_babyai_picture_and_symbols_show_the_same_level(environments):
     tiles = picture['image'].reshape(7, 8, 7, 8, 3)
     for column, row in np.argwhere(symbols['image'][:, :, 0] == 0):
       assert np.ptp(tiles[row, 1:, column, 1:].reshape(-1, 3), axis=0).max() == 0
+
+
+@pytest.mark.parametrize('level', ('MiniBossLevel-v0', 'KeyCorridorS3R2-v0', 'PutNextLocal-v0'))
+def test_babyai_picture_is_minigrids_own(environments, level):
+  environment = environments(f'babyai/{level}')
+  expert = registry.make_expert(environment)
+  for seed in range(2):  # among other things, a thing carried and doors open, closed and locked
+    observation, terminated = environment.reset(seed), False
+    expert.reset()
+    while not terminated:
+      np.testing.assert_array_equal(observation['image'], environment.simulator.get_frame(tile_size=8, agent_pov=True))
+      result = environment.step(expert.act(observation))
+      observation, terminated = result.observation, result.terminated or result.truncated
+
+
+def test_babyai_limits_are_the_levels_own():
+  gymnasium = importlib.import_module('gymnasium')
+  importlib.import_module('minigrid')
+  assert len(babyai.LEVELS) >= 46
+  registered = {name for name in gymnasium.registry if name.startswith('BabyAI-')}
+  assert {f'BabyAI-{level}' for level in babyai.LEVELS} <= registered
+  for level in ('GoToLocalS5N2-v0', 'GoToObjMazeS4-v0', 'KeyCorridorS4R3-v0', 'PutNextS7N4-v0', 'OpenTwoDoors-v0'):
+    simulator = gymnasium.make(f'BabyAI-{level}').unwrapped
+    simulator.reset(seed=0)
+    assert babyai.LEVELS[level] == simulator.max_steps
+
+
+def test_babyai_rewards_by_the_tasks_limit(environments):
+  environment = environments('babyai/BossLevel-v0')
+  episode = collect_episode(environment, registry.make_expert(environment), 3, noise=False)
+  assert episode.episode_return == pytest.approx(1 - 0.9 * episode.length / 1152, abs=1e-5)  # minigrid's rule
+
+
+def test_metaworld_split():
+  names = importlib.import_module('metaworld.env_dict').ALL_V3_ENVIRONMENTS
+  assert set(metaworld.TRAINED) | set(metaworld.HELD_OUT) == set(names) == set(metaworld.SPECS)
+  assert (len(metaworld.TRAINED), len(metaworld.HELD_OUT)) == (45, 5)  # Table 1 trains on 45
+  assert 'assembly-v3' in metaworld.HELD_OUT and not set(metaworld.TRAINED) & set(metaworld.HELD_OUT)
+
+
+def test_metaworld_second_object(environments):
+  environment = environments('metaworld/hammer-v3')
+  observation = environment.reset(4)
+  raw = environment.raw_observation
+  np.testing.assert_allclose(observation['second_object'] + observation['hand'], raw[11:14], atol=1e-6)
+  np.testing.assert_allclose(observation['second_object_quaternion'], raw[14:18], atol=1e-6)
+  assert np.linalg.norm(raw[11:14]) > 0.1
+
+
+def test_metaworld_touch_is_the_simulators_own(environments):
+  environment = environments('metaworld/push-v3')
+  simulator = environment._simulator
+  geom = simulator._get_id_main_object()
+  expert = registry.make_expert(environment)
+  observation, said = environment.reset(1), []
+  while environment.steps_left:
+    own = type(simulator).touching_object(simulator, geom)
+    assert metaworld.touching(simulator, geom) == simulator.touching_object(geom) == own
+    said.append(own)
+    observation = environment.step(expert.act(observation)).observation
+  assert True in said and False in said
+
+
+def test_continuous_actions_reach_the_simulators_bounds(environments):
+  environment = environments('classic_control/Pendulum-v1')
+  environment.reset(0)
+  environment.step(np.array([-0.75], np.float32))
+  assert environment._simulator.last_u == pytest.approx(-1.5)  # of a torque of at most 2
 
 
 def test_success_ends_the_episode_and_stays(environments):
@@ -302,8 +398,8 @@ def test_unknown_names_point_to_the_nearest():
 
 def test_names_by_domain():
   assert registry.task_names('classic_control') == tuple(f'classic_control/{task}' for task in classic_control.SPECS)
-  assert registry.task_names('metaworld') == tuple(f'metaworld/{task}' for task in metaworld.TASKS)
-  assert len(TASKS) == len(set(TASKS)) == 18
+  assert registry.task_names('metaworld') == tuple(f'metaworld/{task}' for task in metaworld.SPECS)
+  assert len(TASKS) == len(set(TASKS)) == len(registry.SPECS)
 
 
 def test_missing_simulator_names_the_extra(monkeypatch):

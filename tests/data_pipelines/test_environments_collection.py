@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.environments import collection, noise, reference_scores, registry
+from data_pipelines.environments import noise, reference_scores, registry
 from data_pipelines.environments.collection import ExpertFailure, collect_episode
 from data_pipelines.environments.simulation import SimulatedEnvironment, Transition
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
@@ -17,7 +17,7 @@ from data_pipelines.errors import InputError
 INSTALLED = all(importlib.util.find_spec(module) for module in ('gymnasium', 'dm_control', 'metaworld', 'minigrid'))
 needs_simulators = pytest.mark.skipif(not INSTALLED, reason='the extra `envs` is not installed')
 ONE_A_SUITE = ('classic_control/LunarLander-v3', 'dm_control/pendulum-swingup', 'metaworld/button-press-topdown-v3',
-               'babyai/GoToLocalS5N2-v0')
+               'babyai/GoToLocalS5N2-v0', 'sokoban/room7-boxes2')
 
 
 class Line(SimulatedEnvironment):
@@ -156,7 +156,10 @@ KNOWN = {
     'classic_control/CartPole-v1': ((15, 30), (500, 500)),
     'classic_control/Acrobot-v1': ((-500, -490), (-95, -70)),
     'classic_control/MountainCar-v0': ((-200, -200), (-125, -100)),
+    'classic_control/MountainCarContinuous-v0': ((-36, -30), (94, 97)),
+    'classic_control/Pendulum-v1': ((-1350, -1000), (-170, -120)),
     'classic_control/LunarLander-v3': ((-220, -150), (255, 300)),
+    'classic_control/LunarLanderContinuous-v3': ((-260, -150), (255, 300)),
     'dm_control/cartpole-swingup': ((20, 45), (850, 870)),
     'dm_control/pendulum-swingup': ((0, 20), (800, 940)),
     'dm_control/reacher-easy': ((0, 120), (960, 1000)),
@@ -184,7 +187,14 @@ def test_collection_is_deterministic(name):
 
 
 @needs_simulators
-@pytest.mark.parametrize('name', [name for name in COVERED if 'symbolic' not in name])
+@pytest.mark.parametrize('name', (
+    *registry.task_names('classic_control'),
+    'dm_control/cartpole-swingup', 'dm_control/pendulum-swingup', 'dm_control/reacher-easy',
+    'dm_control/point_mass-easy',
+    'metaworld/reach-v3', 'metaworld/push-v3', 'metaworld/drawer-open-v3', 'metaworld/door-open-v3',
+    'babyai/OpenRedDoor-v0', 'babyai/GoToLocalS5N2-v0', 'babyai/KeyCorridorS3R2-v0',
+    'sokoban/room7-boxes2', 'sokoban/room8-boxes3',
+    *(('fetch/push-v4', 'fetch/pick-and-place-v4') if importlib.util.find_spec('gymnasium_robotics') else ())))
 def test_noisy_demonstrations_still_succeed(name):
   environment = registry.make(name)
   expert = registry.make_expert(environment)
@@ -193,7 +203,7 @@ def test_noisy_demonstrations_still_succeed(name):
     assert sum(episode.success for episode in episodes) >= 4
   # Executed and wanted actions differ at some steps, by what the settings say and no more.
   differing = np.mean([np.mean(episode.action != episode.expert_action) for episode in episodes])
-  assert 0.02 < differing < (0.6 if environment.spec.action.kind == 'discrete' else 1)
+  assert 0.01 < differing <= (0.6 if environment.spec.action.kind == 'discrete' else 1)
   environment.close()
 
 
@@ -223,7 +233,7 @@ class Raising(Forward):
 class Hanging(Forward):
   def act(self, observation):
     while True:
-      time.sleep(0.01)
+      pass
 
 
 def test_expert_that_raises_is_named():
@@ -232,12 +242,13 @@ def test_expert_that_raises_is_named():
 
 
 def test_expert_that_hangs_is_interrupted(monkeypatch):
-  monkeypatch.setattr(collection, 'EPISODE_SECONDS', 0.1)
-  start = time.monotonic()
-  with pytest.raises(ExpertFailure, match='test/line, seed 3: no end after 0.1 s'):
+  monkeypatch.setattr(Line, 'demonstration_seconds', 0.1)
+  start = time.process_time()
+  with pytest.raises(ExpertFailure, match='test/line, seed 3: no end after 0.1 s of processor'):
     collect_episode(Line(), Hanging(), 3, noise=False)
-  assert time.monotonic() - start < 5
-  time.sleep(0.15)  # no alarm is left behind
+  assert time.process_time() - start < 1
+  while time.process_time() - start < 0.3:
+    pass  # no alarm is left behind
   assert collect_episode(Line(), Forward(), 0, noise=False).success
 
 
@@ -262,12 +273,40 @@ def test_wrong_expert_action_is_an_input_error():
 def test_stored_reference_scores(name):
   scores = reference_scores.reference_scores(name)
   if registry.task_spec(name).score == 'success':
-    assert 0 <= scores.random < 0.4 and scores.expert == 1
-  else:
+    # Random play finds the right one of few doors four times in five; Meta-World's weakest scripts fail one in three.
+    assert 0 <= scores.random < scores.expert - 0.15 and 0.6 <= scores.expert <= 1
+  elif name in KNOWN:
     (random_low, random_high), (expert_low, expert_high) = KNOWN[name]
     assert random_low <= scores.random <= random_high
     assert expert_low <= scores.expert <= expert_high
-  assert scores.episodes >= 50
+  assert scores.episodes >= 20
+
+
+@pytest.mark.parametrize(('variant', 'task'), (
+    ('babyai/OpenRedDoor-v0-symbolic', 'babyai/OpenRedDoor-v0'), ('fetch/push-v4-pixels', 'fetch/push-v4'),
+    ('sokoban/room7-boxes2', 'sokoban/room7-boxes2')))
+def test_variants_share_their_scores(variant, task):
+  assert reference_scores.scored_as(variant) == task
+  assert reference_scores.reference_scores(variant) == reference_scores.reference_scores(task)
+
+
+def test_failed_experts_are_counted_in_the_score(monkeypatch):
+  class Seldom(Forward):
+    def reset(self):
+      self.failing = next(failing)
+
+    def act(self, observation):
+      assert not self.failing
+      return np.ones(1, np.float32)
+
+  failing = iter((True, False, False, False))
+  monkeypatch.setattr(reference_scores, 'make', lambda name: Line())
+  monkeypatch.setattr(reference_scores, 'make_expert', lambda environment: Seldom())
+  assert reference_scores.measure('test/line', 4).expert == 0.75
+  failing = iter((True,))
+  monkeypatch.setattr(reference_scores, 'make', lambda name: Line(score='return'))
+  with pytest.raises(ExpertFailure):
+    reference_scores.measure('test/line', 1)
 
 
 def test_unknown_and_unmeasured_reference_scores(monkeypatch):
