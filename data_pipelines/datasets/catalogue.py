@@ -63,6 +63,9 @@ DATASETS: Mapping[str, DatasetType] = {
     'modular_rl': DatasetType('control', episodes=100, seconds=0.3, row='Modular RL', licence='MIT'),
     'metaworld': DatasetType('control', episodes=100, seconds=0.3, row='Meta-World', licence='MIT'),
     'babyai': DatasetType('control', episodes=100, seconds=0.02, row='BabyAI', licence='Apache-2.0'),
+    'atari': DatasetType('control', episodes=20, seconds=5, row='ALE Atari', licence='GPL-2.0'),
+    'atari_extended': DatasetType('control', episodes=20, seconds=5, row='ALE Atari Extended', licence='GPL-2.0'),
+    'procgen': DatasetType('control', episodes=50, seconds=5, row='Procgen', licence='MIT'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
     'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause', version='1.1.0'),
     'fashion_mnist': DatasetType(

@@ -13,8 +13,6 @@ from data_pipelines.environments.noise import Disturbance, noise_settings
 from data_pipelines.environments.simulation import DTYPES, SimulatedEnvironment
 from data_pipelines.environments.specs import ArraySpec, Expert
 
-EPISODE_SECONDS = 60  # an episode takes under a second; some BabyAI levels make their bot loop for ever
-
 
 class ExpertFailure(RuntimeError):
   """The expert raised or hung in an episode. Leave the episode out, count it, and go on with the next seed."""
@@ -34,14 +32,15 @@ def collect_episode(environment: SimulatedEnvironment, expert: Expert, seed: int
     The episode, `environment.demonstration_tail` steps past its end where the task has such a tail.
 
   Raises:
-    ExpertFailure: the expert raised, or the episode took over `EPISODE_SECONDS` (in the main thread, which alone can
-      be interrupted).
+    ExpertFailure: the expert raised, or the episode took over `environment.demonstration_seconds` (in the main thread,
+      which alone can be interrupted).
   """
+  limit = environment.demonstration_seconds
   try:
-    with _time_limit(EPISODE_SECONDS):
+    with _time_limit(limit):
       return _roll(environment, expert, seed, noise)
   except TimeoutError as error:
-    raise ExpertFailure(f'{environment.spec.name}, seed {seed}: no end after {EPISODE_SECONDS} s') from error
+    raise ExpertFailure(f'{environment.spec.name}, seed {seed}: no end after {limit} s') from error
 
 
 def _roll(environment: SimulatedEnvironment, expert: Expert, seed: int, noise: bool) -> ControlEpisode:

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from data_pipelines.environments.gaits import stored_gaits
-from data_pipelines.environments.registry import SPECS
+from data_pipelines.environments.registry import SPECS, has_expert
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 
 
@@ -67,6 +67,11 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     'metaworld/button-press-topdown-v3': NoiseSettings((0.1, 0.6), 60, (5, 20), 300, undisturbed=GRIPPER),
     **{name: NoiseSettings((0.0, 0.2), 20, (1, 4), spec.max_steps, BABYAI_MOVES)
        for name, spec in SPECS.items() if spec.domain == 'babyai'},
+    **{name: NoiseSettings((0.0, 0.1), 60, (2, 6), 1500)
+       for name, spec in SPECS.items() if spec.domain in ('atari', 'atari_extended') and has_expert(name)},
+    'procgen/maze': NoiseSettings((0.0, 0.2), 20, (1, 4), 200, (1, 3, 5, 7)),
+    **{name: NoiseSettings((0.0, 0.1), 60, (1, 3), spec.max_steps)
+       for name, spec in SPECS.items() if spec.domain == 'procgen' and name != 'procgen/maze' and has_expert(name)},
 }
 
 

@@ -33,11 +33,13 @@ class SimulatedEnvironment(abc.ABC):
   Attributes:
     spec: the task's spec.
     demonstration_tail: how many steps may follow the one that terminated the episode.
+    demonstration_seconds: an expert that has not finished an episode by then is given up.
     steps_left: how many more steps this episode can take.
     last_action: the action of the latest step; None right after `reset`. Experts that plan read it.
   """
 
   demonstration_tail = 0
+  demonstration_seconds = 60
 
   def __init__(self, spec: TaskSpec):
     self.spec = spec

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.environments import collection, noise, reference_scores, registry
+from data_pipelines.environments import noise, reference_scores, registry
 from data_pipelines.environments.collection import ExpertFailure, collect_episode
 from data_pipelines.environments.simulation import SimulatedEnvironment, Transition
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
@@ -232,7 +232,7 @@ def test_expert_that_raises_is_named():
 
 
 def test_expert_that_hangs_is_interrupted(monkeypatch):
-  monkeypatch.setattr(collection, 'EPISODE_SECONDS', 0.1)
+  monkeypatch.setattr(Line, 'demonstration_seconds', 0.1)
   start = time.monotonic()
   with pytest.raises(ExpertFailure, match='test/line, seed 3: no end after 0.1 s'):
     collect_episode(Line(), Hanging(), 3, noise=False)
