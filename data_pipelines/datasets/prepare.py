@@ -63,7 +63,7 @@ def prepare(data_config: Any, *, workers: int, beam_runner: str = '', beam_optio
 def _require_experts(wanted: Sequence[Request]) -> None:
   """Raises InputError where demonstrations are asked for of a task that can only be evaluated."""
   for request in wanted:
-    if request.task and not has_expert(request.task_name):
+    if request.played and not has_expert(request.task_name):
       raise InputError(f'data.mixture.{request.entry}.tasks: {request.task_name} has no expert to make demonstrations '
                        'of; it can be evaluated, but not prepared: leave it out')
 

@@ -20,7 +20,7 @@ GAMES = ('bigfish', 'bossfight', 'caveflyer', 'chaser', 'climber', 'coinrun', 'd
          'jumper', 'leaper', 'maze', 'miner', 'ninja', 'plunder', 'starpilot')
 EASY = ('heist', 'maze')
 # Its wheels for Python 3.11 declare numpy<2, which they do not need, and want the gym of 2022: no extra can hold them.
-REMEDY = ('on Python 3.11: pip install cffi gym-notices && '
+REMEDY = ('on Python 3.11: pip install cffi cloudpickle gym-notices && '
           'pip install --no-deps procgen2==0.10.7 gym3==0.3.3 gym==0.26.2')
 SPECS: Mapping[str, TaskSpec] = {
     game: TaskSpec(f'{DOMAIN}/{game}', DOMAIN, {'image': ArraySpec('image', (64, 64, 3))},
