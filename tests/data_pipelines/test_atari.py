@@ -32,7 +32,7 @@ def play(environment, seed, actions):
 
 
 def band_weights(size, whole):
-  """[size, whole]: the mean over the pixels whose centres are in each of `size` equal bands, its upper edge included."""
+  """[size, whole]: the mean over the pixels with centres in each of `size` equal bands, upper edges included."""
   band = np.ceil((np.arange(whole) + 0.5) * size / whole).astype(int) - 1
   weights = (band == np.arange(size)[:, None]).astype(float)
   return weights / weights.sum(axis=1, keepdims=True)
