@@ -23,6 +23,7 @@ SPECS: Mapping[str, TaskSpec] = {
     task: atari.game_spec(DOMAIN, task)
     for task in (f'{game}-mode{mode}-difficulty{difficulty}' for game, mode, difficulty in VARIANTS)
 }
+TRAINED = tuple(task for task in SPECS if not task.startswith(atari.HELD_OUT))
 
 
 def make(spec: TaskSpec) -> atari.AtariEnvironment:

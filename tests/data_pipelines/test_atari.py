@@ -135,6 +135,13 @@ def test_extended_tasks():
     assert game in atari_experts.EXPERTS and (mode, difficulty) != (0, 0)
 
 
+def test_boxing_is_held_out():
+  trained = registry.trained_tasks('atari') + registry.trained_tasks('atari_extended')
+  assert len(registry.trained_tasks('atari')) >= 6 and len(registry.trained_tasks('atari_extended')) >= 6
+  assert not any('boxing' in task for task in trained) and 'alien' not in trained
+  assert registry.has_expert('atari/boxing')
+
+
 def bounce(start, velocity, steps, low, high):
   position = start
   for _ in range(steps):
