@@ -44,7 +44,7 @@ def game_spec(domain: str, task: str) -> TaskSpec:
 SPECS: Mapping[str, TaskSpec] = {game: game_spec(DOMAIN, game) for game in GAMES}
 EVALUATION_ONLY = tuple(game for game in GAMES if game not in EXPERTS)
 HELD_OUT = 'boxing'  # by the paper, in every form
-TRAINED = tuple(game for game in GAMES if game in EXPERTS and game != HELD_OUT)
+TRAINED = tuple(game for game in EXPERTS if game != HELD_OUT)
 
 
 class AtariEnvironment(SimulatedEnvironment):

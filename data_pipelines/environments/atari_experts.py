@@ -194,13 +194,13 @@ class Skiing(RamExpert):
     return RIGHT if aim > ram[15] else LEFT
 
 
-EXPERTS: Mapping[str, Callable[[Console], RamExpert]] = {
-    'atlantis': Atlantis,
-    'boxing': Boxing,
-    'breakout': Breakout,
-    'fishing_derby': FishingDerby,
-    'freeway': Freeway,
-    'krull': Krull,
-    'pong': Pong,
+EXPERTS: Mapping[str, Callable[[Console], RamExpert]] = {  # the shortest games first
     'skiing': Skiing,
+    'krull': Krull,
+    'breakout': Breakout,
+    'boxing': Boxing,
+    'freeway': Freeway,
+    'fishing_derby': FishingDerby,
+    'pong': Pong,
+    'atlantis': Atlantis,
 }

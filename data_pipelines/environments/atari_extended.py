@@ -11,13 +11,13 @@ from data_pipelines.environments.specs import TaskSpec
 
 DOMAIN = 'atari_extended'
 VARIANTS = (  # game, mode, difficulty
-    ('atlantis', 3, 0),
-    ('boxing', 0, 2),
     ('breakout', 0, 1),
     ('breakout', 4, 0),
     ('breakout', 24, 0),
+    ('boxing', 0, 2),
     ('fishing_derby', 0, 2),
     ('pong', 0, 1),
+    ('atlantis', 3, 0),
 )
 SPECS: Mapping[str, TaskSpec] = {
     task: atari.game_spec(DOMAIN, task)
