@@ -12,7 +12,6 @@ import numpy as np
 from data_pipelines.environments.specs import Observation
 
 NOOP, FIRE, UP, RIGHT, LEFT, DOWN, UP_RIGHT, UP_LEFT, DOWN_RIGHT, DOWN_LEFT = range(10)
-RIGHT_FIRE, LEFT_FIRE = 11, 12
 MOVES = {(0, 0): NOOP, (0, -1): UP, (0, 1): DOWN, (1, 0): RIGHT, (-1, 0): LEFT, (1, -1): UP_RIGHT, (-1, -1): UP_LEFT,
          (1, 1): DOWN_RIGHT, (-1, 1): DOWN_LEFT}  # (right, down) -> action
 
@@ -70,12 +69,6 @@ class Freeway(Cycle):
   """Crosses without a look: a hit only throws the chicken back."""
 
   actions = (UP,)
-
-
-class Atlantis(Cycle):
-  """Fires the three cannons in turn; the button must be let go between shots."""
-
-  actions = (LEFT_FIRE, NOOP, RIGHT_FIRE, NOOP, FIRE, NOOP)
 
 
 class Krull(Cycle):
@@ -202,5 +195,4 @@ EXPERTS: Mapping[str, Callable[[Console], RamExpert]] = {  # the shortest games 
     'freeway': Freeway,
     'fishing_derby': FishingDerby,
     'pong': Pong,
-    'atlantis': Atlantis,
 }

@@ -14,10 +14,10 @@ VARIANTS = (  # game, mode, difficulty
     ('breakout', 0, 1),
     ('breakout', 4, 0),
     ('breakout', 24, 0),
+    ('breakout', 24, 1),
     ('boxing', 0, 2),
     ('fishing_derby', 0, 2),
     ('pong', 0, 1),
-    ('atlantis', 3, 0),
 )
 SPECS: Mapping[str, TaskSpec] = {
     task: atari.game_spec(DOMAIN, task)
