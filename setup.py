@@ -41,6 +41,7 @@ EXTRAS = {
     ],
     # The other simulators.
     'suites': [
+        'ale-py>=0.11',  # Atari, ROMs included
         'cmaes>=0.11',  # only to search for gaits again
         'gymnasium-robotics>=1.4.2',
     ],

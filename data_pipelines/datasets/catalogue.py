@@ -65,6 +65,9 @@ DATASETS: Mapping[str, DatasetType] = {
     'babyai': DatasetType('control', episodes=100, seconds=0.1, row='BabyAI', licence='Apache-2.0'),
     'sokoban': DatasetType('control', episodes=100, seconds=0.2, row='Sokoban', licence='Apache-2.0'),
     'fetch': DatasetType('control', episodes=100, seconds=0.2, row='RGB Stacking simulator', licence='MIT'),
+    'atari': DatasetType('control', episodes=20, seconds=5, row='ALE Atari', licence='GPL-2.0'),
+    'atari_extended': DatasetType('control', episodes=20, seconds=5, row='ALE Atari Extended', licence='GPL-2.0'),
+    'procgen': DatasetType('control', episodes=50, seconds=3, row='Procgen', licence='MIT'),
     'easy_vqa': DatasetType('vqa', seconds=5, row='VQAv2', licence='MIT'),
     'digits': DatasetType('caption', seconds=3, row='MS-COCO Captions', licence='BSD-3-Clause', version='1.1.0'),
     'fashion_mnist': DatasetType(

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from data_pipelines.datasets.beam import build_on_beam
 from data_pipelines.datasets.building import build_all
-from data_pipelines.datasets.catalogue import requests
+from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import RecordSource, defect, open_source
 from data_pipelines.datasets.staging import fetch, local_path, push
+from data_pipelines.environments.registry import has_expert
+from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import make_indexes
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import TextTokenizer, train_text_tokenizer
@@ -36,6 +38,7 @@ def prepare(data_config: Any, *, workers: int, beam_runner: str = '', beam_optio
     InputError: a bad mixture, an expert that keeps failing, a file that cannot be read, a package that is missing.
   """
   wanted = requests(data_config)
+  _require_experts(wanted)
   problems = {request: defect(request, data_config.dir) for request in wanted}
   missing = [request for request in wanted if problems[request]]
   print(f'{len(wanted) - len(missing)} of {len(wanted)} datasets are there already in {data_config.dir}')
@@ -55,6 +58,14 @@ def prepare(data_config: Any, *, workers: int, beam_runner: str = '', beam_optio
   make_indexes(sources, open_tokenizer(data_config), workers)
   for request in wanted:
     push(request.directory(data_config.dir), only_new=True)
+
+
+def _require_experts(wanted: Sequence[Request]) -> None:
+  """Raises InputError where demonstrations are asked for of a task that can only be evaluated."""
+  for request in wanted:
+    if request.played and not has_expert(request.task_name):
+      raise InputError(f'data.mixture.{request.entry}.tasks: {request.task_name} has no expert to make demonstrations '
+                       'of; it can be evaluated, but not prepared: leave it out')
 
 
 def open_sources(data_config: Any, split: Literal['train', 'heldout']) -> list[RecordSource]:

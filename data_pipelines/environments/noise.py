@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from data_pipelines.environments.gaits import stored_gaits
-from data_pipelines.environments.registry import SPECS
+from data_pipelines.environments.registry import SPECS, has_expert
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 
 
@@ -77,6 +77,11 @@ BY_TASK: Mapping[str, NoiseSettings] = {
     # Few and short: a wrong push can be for ever.
     **{name: NoiseSettings((0.0, 0.05), 60, (1, 1), spec.max_steps)
        for name, spec in SPECS.items() if spec.domain == 'sokoban'},
+    **{name: NoiseSettings((0.0, 0.1), 60, (2, 6), 1500)
+       for name, spec in SPECS.items() if spec.domain in ('atari', 'atari_extended') and has_expert(name)},
+    'procgen/maze': NoiseSettings((0.0, 0.2), 20, (1, 4), 200, (1, 3, 5, 7)),
+    **{name: NoiseSettings((0.0, 0.1), 60, (1, 3), spec.max_steps)
+       for name, spec in SPECS.items() if spec.domain == 'procgen' and name != 'procgen/maze' and has_expert(name)},
 }
 
 

@@ -1,14 +1,15 @@
 """Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
 
 They are measured, and lie in `scores/<domain>.json` beside this module, or beside the user's own that defines the
-domain. A variant of a task, which shows the same episodes in another way, shares its scores. To measure them again:
+domain. A variant of a task, which shows the same episodes in another way, shares its scores. A task without an expert
+has published ones instead, `scores/published.json`. To measure them again:
 
   python -m data_pipelines.environments.reference_scores [--domain NAME] [--tasks NAME ...] [--episodes N] [--workers N]
       [--environments MODULE ...]
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import concurrent.futures
 import functools
 import json
@@ -21,7 +22,15 @@ import numpy as np
 
 from data_pipelines.environments.collection import ExpertFailure, collect_episode
 from data_pipelines.environments.noise import random_action
-from data_pipelines.environments.registry import SUITES, make, make_expert, register, task_names, task_spec
+from data_pipelines.environments.registry import (
+    SUITES,
+    has_expert,
+    make,
+    make_expert,
+    register,
+    task_names,
+    task_spec,
+)
 from data_pipelines.environments.simulation import SimulatedEnvironment
 from data_pipelines.environments.specs import Expert, TaskSpec
 from data_pipelines.errors import InputError
@@ -32,11 +41,16 @@ VARIANTS = {'dm_control_pixels/': 'dm_control/', '-symbolic': '', '-pixels': ''}
 
 
 class ReferenceScores(NamedTuple):
-  """Mean scores, returns or success rates as the task's spec says, over so many episodes each."""
+  """Mean scores, returns or success rates as the task's spec says, over so many episodes each.
+
+  Published ones have no episodes here, but a source: who published them, and what they stand for. Their `expert` is
+  what the field compares with: in Atari a human, in Procgen the most that can be had.
+  """
 
   random: float
   expert: float
-  episodes: int
+  episodes: int = 0
+  source: str = ''
 
 
 def scored_as(name: str) -> str:
@@ -47,10 +61,14 @@ def scored_as(name: str) -> str:
 
 
 def reference_scores(name: str) -> ReferenceScores:
-  """A task's stored scores; raises InputError where the task is unknown or was never measured."""
+  """A task's stored scores, published ones if it has no expert that could be measured.
+
+  Raises:
+    InputError: the task is unknown or was never measured.
+  """
   task_spec(name)
   measured = scored_as(name)
-  stored = _stored(task_spec(measured).domain)
+  stored = _stored(task_spec(measured).domain) if has_expert(measured) else published_scores()
   if measured not in stored:
     raise InputError(f'{name} has no reference scores; measure them: '
                      f'python -m data_pipelines.environments.reference_scores --tasks {measured}')
@@ -68,6 +86,16 @@ def _file(domain: str) -> Path:
   suite = SUITES[domain]
   home = __file__ if suite.__name__.startswith(__package__) else suite.__file__
   return Path(home).with_name(FOLDER) / f'{domain}.json'
+
+
+@functools.cache
+def published_scores() -> Mapping[str, ReferenceScores]:
+  """Task -> the scores that the field normalises by, of tasks with an expert too."""
+  domains = json.loads((Path(__file__).with_name(FOLDER) / 'published.json').read_text())
+  return {
+      name: ReferenceScores(**fields, source=domain['source'])
+      for domain in domains.values() for name, fields in domain['scores'].items()
+  }
 
 
 def measure(name: str, episodes: int) -> ReferenceScores:
@@ -118,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--environments', nargs='+', default=(), metavar='MODULE', help='suites of your own')
   options = parser.parse_args(arguments)
   register(options.environments)
-  names = options.tasks or task_names(options.domain)
+  names = options.tasks or [name for name in task_names(options.domain) if has_expert(name)]
   for name in names:
     task_spec(name)
   names = list(dict.fromkeys(map(scored_as, names)))
@@ -139,7 +167,7 @@ def _store(name: str, scores: ReferenceScores) -> None:
   domain = task_spec(name).domain
   path = _file(domain)
   stored = json.loads(path.read_text()) if path.exists() else {}
-  stored[name] = scores._asdict()
+  stored[name] = {'random': scores.random, 'expert': scores.expert, 'episodes': scores.episodes}
   ordered = {name: stored[name] for name in task_names(domain) if name in stored}
   path.parent.mkdir(exist_ok=True)
   path.write_text(json.dumps(ordered, indent=2) + '\n')

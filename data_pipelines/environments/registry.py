@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 
 from data_pipelines.environments import (
+    atari,
+    atari_extended,
     babyai,
     classic_control,
     dm_control_pixels,
@@ -19,6 +21,7 @@ from data_pipelines.environments import (
     fetch,
     metaworld,
     modular_rl,
+    procgen,
     sokoban,
 )
 from data_pipelines.environments.specs import Environment, Expert, TaskSpec
@@ -37,6 +40,9 @@ SUITES: dict[str, ModuleType] = {
         babyai,
         sokoban,
         fetch,
+        atari,
+        atari_extended,
+        procgen,
     )
 }
 SPECS: dict[str, TaskSpec] = {
@@ -113,6 +119,11 @@ def make(name: str) -> Environment:
   """Builds a task's simulator; raises InputError where the task is unknown or its simulator is not installed."""
   spec = task_spec(name)
   return SUITES[spec.domain].make(spec)
+
+
+def has_expert(name: str) -> bool:
+  """Whether demonstrations can be made of a task; those that its suite names in EVALUATION_ONLY can but be played."""
+  return name.split('/')[1] not in getattr(SUITES[task_spec(name).domain], 'EVALUATION_ONLY', ())
 
 
 def make_expert(environment: Environment) -> Expert:

@@ -10,7 +10,7 @@ import ml_collections
 from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.environments.action_bounds import RescaledActions
-from data_pipelines.environments.registry import make, task_spec
+from data_pipelines.environments.registry import has_expert, make, task_spec
 from data_pipelines.environments.specs import Environment, TaskSpec
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
@@ -74,6 +74,6 @@ def _maker(request: Request, data_dir: str) -> Callable[[], Environment]:
 
 
 def _prompts(config: ml_collections.ConfigDict, request: Request):
-  if not config.acting.prompt:
+  if not config.acting.prompt or request.played and not has_expert(request.task_name):
     return None
   return demonstrations(open_source(request, config.data.dir, 'train'), config.evaluation.episodes)

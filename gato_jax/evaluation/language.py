@@ -10,8 +10,10 @@ import jax
 import ml_collections
 import numpy as np
 
+from data_pipelines.datasets.catalogue import requests
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.prepare import open_sources
+from data_pipelines.datasets.sources import open_source
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.acting.generation import Generator, Sampling
@@ -48,7 +50,8 @@ class LanguageScores:
 def score_language(trained: Trained, config: ml_collections.ConfigDict) -> LanguageScores:
   """Scores all pictures and text of the mixture; datasets of one kind are taken together."""
   heldout = open_sources(config.data, 'heldout')
-  train = open_sources(config.data, 'train')
+  train = [open_source(request, config.data.dir, 'train') for request in requests(config.data)
+           if request.type.kind != 'control']
   rng = np.random.default_rng(config.evaluation.seed)
   settings = config.evaluation
   tokenizer = trained.tokenizer
