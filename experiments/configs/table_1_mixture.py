@@ -1,8 +1,8 @@
 """The mixture of the paper's Table 1, row by row, for the configs of the paper's models, gato_*.py.
 
-A row is filled by the datasets that are made here for it (the `row` of data_pipelines/datasets/catalogue.py), with the
-paper's number of episodes; where there is none, by an importer, named below with the public dataset or the folder of
-your own that stands for it. Paths are looked for under `corpora/`; set others with
+A row is filled by an importer, named below with the public dataset or the folder of your own that stands for it; any
+other row by the suites that are made here for it (the `row` of data_pipelines/datasets/catalogue.py), with the paper's
+number of episodes. Paths are looked for under `corpora/`; set others with
 `--config.data.mixture.KEY.path=PATH`, and leave a row out with `--config.data.mixture.KEY.weight=0`.
 
     gato-jax train --config=experiments/configs/gato_79m.py --dry_run     # what is there, what is missing
@@ -16,19 +16,12 @@ from gato_jax.config import mixture_entry
 MOST_EPISODES = 400_000  # of a task: demonstrations have fewer than a million environment seeds to draw from
 MIN_RETURN_SHARE = 0.8
 
-# Rows that no simulator here stands for: importer and path. Names without a slash are of the TFDS catalogue.
+# Rows that no simulator here stands for, or of which there is more in public: importer and path. Names without a slash
+# are of the TFDS catalogue.
 IMPORTED = {
     'DM Lab': ('rlds', 'rlu_dmlab_explore_object_rewards_few'),
     'ALE Atari': ('rlds', 'rlu_atari'),
-    'ALE Atari Extended': ('rlds', 'corpora/atari_extended'),
-    'Sokoban': ('rlds', 'corpora/sokoban'),
-    'DM Control Suite Pixels': ('rlds', 'rlu_control_suite'),
-    'DM Control Suite Random Small': ('rlds', 'corpora/dm_control_random_small'),
-    'DM Control Suite Random Large': ('rlds', 'corpora/dm_control_random_large'),
-    'Procgen': ('rlds', 'corpora/procgen'),
-    'RGB Stacking simulator': ('rlds', 'corpora/rgb_stacking_simulator'),
     'RGB Stacking real robot': ('rlds', 'corpora/rgb_stacking_real_robot'),
-    'Modular RL': ('rlds', 'corpora/modular_rl'),
     'DM Manipulation Playground': ('rlds', 'robomimic_ph'),
     'Playroom': ('rlds', 'corpora/playroom'),
     'MassiveText': ('text_folder', 'corpora/massive_text'),
@@ -47,6 +40,11 @@ def table_1_mixture():
   mixture = {}
   for name, row in ROWS.items():
     key = key_of(name)
+    if name in IMPORTED:
+      dataset, path = IMPORTED[name]
+      mixture[key] = mixture_entry(row.weight, dataset=dataset, path=path,
+                                   min_return_share=MIN_RETURN_SHARE * (row.tasks > 0))
+      continue
     made_here = [dataset for dataset in SUITES if dataset in DATASETS and DATASETS[dataset].row == name]
     for dataset in made_here:
       tasks = trained_tasks(dataset)
@@ -54,10 +52,6 @@ def table_1_mixture():
       mixture[key if len(made_here) == 1 else f'{key}_{dataset}'] = mixture_entry(
           row.weight / len(made_here), dataset=dataset, tasks=tasks, episodes=episodes,
           min_return_share=MIN_RETURN_SHARE)
-    if not made_here:
-      dataset, path = IMPORTED[name]
-      mixture[key] = mixture_entry(row.weight, dataset=dataset, path=path,
-                                   min_return_share=MIN_RETURN_SHARE * (row.tasks > 0))
   return mixture
 
 
