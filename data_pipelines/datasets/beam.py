@@ -6,6 +6,8 @@ reach, e.g. gs://.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
 import shlex
 
 from data_pipelines.datasets.building import build_dataset
@@ -35,6 +37,12 @@ def build_on_beam(requests: Sequence[Request], data_dir: str, skip_share: float,
     with beam.Pipeline(runner=runner, options=PipelineOptions(shlex.split(options))) as pipeline:
       slowest_first = sorted(requests, key=lambda request: -request.seconds)
       elements = pipeline | 'Requests' >> beam.Create(slowest_first) | beam.Reshuffle()
-      _ = elements | 'Build' >> beam.Map(build_dataset, data_dir, skip_share)
+      _ = elements | 'Build' >> beam.Map(build_apart, data_dir, skip_share)
   except Exception as error:  # whatever a worker raised comes back as the runner's own
     raise InputError(f'{runner}: {error}') from error
+
+
+def build_apart(request: Request, data_dir: str, skip_share: float) -> str:
+  """`build_dataset` in a process of its own, as Beam works in threads, where an expert that hangs cannot be stopped."""
+  with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+    return pool.submit(build_dataset, request, data_dir, skip_share).result()

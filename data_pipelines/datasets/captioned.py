@@ -15,6 +15,7 @@ from data_pipelines.datasets.pictures import fit_picture
 from data_pipelines.errors import InputError
 
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.bmp', '.tif', '.tiff', '.ppm')
+BAD_ENTRY = (KeyError, TypeError, ValueError)  # what reading an entry of a list raises; InputError is a ValueError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,18 @@ class QuestionBuilder(PictureBuilder, skip_registration=True):
   def features(self) -> Mapping[str, Any]:
     question = {'question': tfds.features.Text(), 'answer': tfds.features.Text()}
     return {'image': self._picture_feature(), 'questions': tfds.features.Sequence(question)}
+
+
+def stripped(name: str, text: Any) -> str:
+  """The text without the space around it; raises InputError where it is none, or empty."""
+  if not isinstance(text, str) or not text.strip():
+    raise InputError(f'{name} is {text!r}, not a text')
+  return text.strip()
+
+
+def reason(error: Exception) -> str:
+  """What is wrong with an entry, of one of BAD_ENTRY."""
+  return f'there is no {error}' if isinstance(error, KeyError) else str(error)
 
 
 def read_picture(path: pathlib.Path, texts: Sequence[Any], skip: Skip) -> Iterator[PictureItem]:

@@ -50,14 +50,16 @@ SYMBOLS = ArraySpec('discrete', (VIEW, VIEW, 3), 11)  # object type, colour, sta
 AGENT_TILE = (VIEW - 1) * VIEW + VIEW // 2  # the middle of the lowest row
 
 
-def _spec(task: str, view: ArraySpec, max_steps: int) -> TaskSpec:
+def _spec(task: str, view: ArraySpec, max_steps: int, variant_of: str = '') -> TaskSpec:
   observation = {'image': view, 'mission': ArraySpec('text')}
-  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, ArraySpec('discrete', (), 7), max_steps, 'success')
+  action = ArraySpec('discrete', (), 7)
+  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, action, max_steps, 'success', variant_of)
 
 
 SPECS: Mapping[str, TaskSpec] = {
     **{level: _spec(level, PICTURE, steps) for level, steps in LEVELS.items()},
-    **{level + SYMBOLIC: _spec(level + SYMBOLIC, SYMBOLS, steps) for level, steps in LEVELS.items()},
+    **{level + SYMBOLIC: _spec(level + SYMBOLIC, SYMBOLS, steps, f'{DOMAIN}/{level}')
+       for level, steps in LEVELS.items()},
 }
 
 

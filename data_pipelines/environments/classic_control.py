@@ -31,7 +31,11 @@ SPECS: Mapping[str, TaskSpec] = {
 
 
 class ClassicControlEnvironment(SimulatedEnvironment):
-  """A gymnasium environment with one flat observation vector, and an action space symmetric about 0 or discrete."""
+  """A gymnasium environment with one flat observation vector, and an action space symmetric about 0 or discrete.
+
+  Attributes:
+    action_bounds: what -1 and 1 stand for in a continuous action; empty for a discrete one.
+  """
 
   def __init__(self, spec: TaskSpec):
     super().__init__(spec)
@@ -40,14 +44,15 @@ class ClassicControlEnvironment(SimulatedEnvironment):
     # The wrappers' checks and time limit are `SimulatedEnvironment`'s.
     self._simulator = gymnasium.make(spec.name.split('/')[1], render_mode='rgb_array').unwrapped
     self._discrete = spec.action.kind == 'discrete'
-    self._action_scale = 1 if self._discrete else self._simulator.action_space.high
+    space = self._simulator.action_space
+    self.action_bounds = (np.zeros(0), np.zeros(0)) if self._discrete else (space.low, space.high)
 
   def _reset(self, seed: int) -> Observation:
     state, _ = self._simulator.reset(seed=seed)
     return {'state': np.asarray(state, np.float32)}
 
   def _step(self, action: np.ndarray) -> Transition:
-    sent = int(action) if self._discrete else action * self._action_scale
+    sent = int(action) if self._discrete else action * self.action_bounds[1]
     state, reward, terminated, _, _ = self._simulator.step(sent)
     return Transition({'state': np.asarray(state, np.float32)}, float(reward), bool(terminated))
 

@@ -8,7 +8,6 @@ from data_pipelines.environments import dm_control_suite
 from data_pipelines.environments.dm_control_suite import ControlSuiteEnvironment
 from data_pipelines.environments.mujoco_rendering import Camera
 from data_pipelines.environments.specs import ArraySpec, Expert, Observation, TaskSpec
-from data_pipelines.errors import InputError
 
 DOMAIN = 'dm_control_pixels'
 PIXELS = 64
@@ -19,7 +18,7 @@ TASKS = tuple(task for task in dm_control_suite.SPECS if not task.startswith('sw
 def _spec(task: str) -> TaskSpec:
   state = dm_control_suite.SPECS[task]
   observation = {'pixels': ArraySpec('image', (PIXELS, PIXELS, 3))}
-  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, state.action, state.max_steps)
+  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, state.action, state.max_steps, variant_of=state.name)
 
 
 SPECS = {task: _spec(task) for task in TASKS}
@@ -36,12 +35,7 @@ class PixelsEnvironment(ControlSuiteEnvironment):
 
   def _observe(self, timestep) -> Observation:
     super()._observe(timestep)
-    picture = self._eye.picture()
-    if picture is None:
-      raise InputError(f'{self.spec.name}: its observations are pictures, and nothing here can draw them; install '
-                       'OpenGL (Debian: apt-get install libegl1 libgl1, or libosmesa6 without a GPU) and leave '
-                       'MUJOCO_GL unset, or set it to egl or osmesa')
-    return {'pixels': picture}
+    return {'pixels': self._eye.observation(self.spec.name)}
 
   def close(self) -> None:
     self._eye.close()

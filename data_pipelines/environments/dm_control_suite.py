@@ -53,6 +53,7 @@ class ControlSuiteEnvironment(SimulatedEnvironment):
   """A task of the suite; its time limit is `max_steps`.
 
   Attributes:
+    action_bounds: what -1 and 1 stand for, [A] each.
     state: the suite's own observation now, which experts read, whatever a subclass shows instead.
   """
 
@@ -64,6 +65,7 @@ class ControlSuiteEnvironment(SimulatedEnvironment):
     # Episodes must not depend on the generator's first seed: `_reset` seeds it again.
     self._simulator = suite.load(domain, task, task_kwargs={'random': 0})
     bounds = self._simulator.action_spec()
+    self.action_bounds = bounds.minimum, bounds.maximum
     self._action_centre = (bounds.maximum + bounds.minimum) / 2
     self._action_scale = (bounds.maximum - bounds.minimum) / 2
     self._camera = self._make_camera()

@@ -18,7 +18,6 @@ import numpy as np
 from data_pipelines.environments.mujoco_rendering import Camera, choose_backend
 from data_pipelines.environments.simulation import SimulatedEnvironment, Transition, import_simulator
 from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
-from data_pipelines.errors import InputError
 
 DOMAIN = 'fetch'
 PIXELS = '-pixels'
@@ -67,7 +66,9 @@ def _spec(task: str) -> TaskSpec:
     observation |= {view: ArraySpec('image', (PICTURE_SIZE, PICTURE_SIZE, 3)) for view in VIEWS}
   else:
     observation |= {'goal': ArraySpec('continuous', (3,))}  # relative to the gripper, metres
-  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, ArraySpec('continuous', (4,)), MAX_STEPS, 'success')
+  original = f'{DOMAIN}/{task.removesuffix(PIXELS)}' if task.endswith(PIXELS) else ''
+  action = ArraySpec('continuous', (4,))
+  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, observation, action, MAX_STEPS, 'success', original)
 
 
 SPECS: Mapping[str, TaskSpec] = {task + suffix: _spec(task + suffix) for suffix in ('', PIXELS) for task in CLASSES}
@@ -122,11 +123,7 @@ class FetchEnvironment(SimulatedEnvironment):
 
   def _pictures(self) -> Observation:
     self._goal.xpos[:] = self.raw_observation['desired_goal']  # where it is drawn; the simulation knows no goal
-    pictures = {view: camera.picture() for view, camera in self._cameras.items()}
-    if any(picture is None for picture in pictures.values()):
-      raise InputError(f'{self.spec.name}: MuJoCo cannot draw here; install OpenGL (Debian: apt-get install libegl1 '
-                       'libgl1, or libosmesa6) and leave MUJOCO_GL unset, or set it to egl or osmesa')
-    return pictures
+    return {view: camera.observation(self.spec.name) for view, camera in self._cameras.items()}
 
   def render(self) -> np.ndarray | None:
     self._goal.xpos[:] = self.raw_observation['desired_goal']

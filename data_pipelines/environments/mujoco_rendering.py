@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from data_pipelines.environments.simulation import import_simulator
+from data_pipelines.errors import InputError
 
 HEIGHT, WIDTH = 240, 320
 
@@ -62,6 +63,14 @@ class Camera:
           self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f'mjRND_{flag}')] = False
     self._renderer.update_scene(self._data, camera=self._camera)
     return self._renderer.render()
+
+  def observation(self, task: str) -> np.ndarray:
+    """The picture where a task cannot be played without; raises InputError naming the task where nothing can draw."""
+    picture = self.picture()
+    if picture is None:
+      raise InputError(f'{task}: MuJoCo cannot draw here; install OpenGL (Debian: apt-get install libegl1 libgl1, or '
+                       'libosmesa6 without a GPU) and leave MUJOCO_GL unset, or set it to egl or osmesa')
+    return picture
 
   def close(self) -> None:
     if self._renderer is not None:

@@ -1,7 +1,7 @@
 """Random and expert scores of every task, which normalise an agent's score (paper section 4.1).
 
 They are measured, and lie in `scores/<domain>.json` beside this module, or beside the user's own that defines the
-domain. A variant of a task, which shows the same episodes in another way, shares its scores. A task without an expert
+domain. A variant of a task, as its spec says, shares the scores of that task. A task without an expert
 has published ones instead, `scores/published.json`. To measure them again:
 
   python -m data_pipelines.environments.reference_scores [--domain NAME] [--tasks NAME ...] [--episodes N] [--workers N]
@@ -37,7 +37,6 @@ from data_pipelines.errors import InputError
 
 FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
 FOLDER = 'scores'
-VARIANTS = {'dm_control_pixels/': 'dm_control/', '-symbolic': '', '-pixels': ''}  # shown otherwise, played the same
 
 
 class ReferenceScores(NamedTuple):
@@ -54,10 +53,8 @@ class ReferenceScores(NamedTuple):
 
 
 def scored_as(name: str) -> str:
-  """The task whose scores are a task's: itself, or what it is a variant of."""
-  for variant, original in VARIANTS.items():
-    name = name.replace(variant, original)
-  return name
+  """The task whose scores are a task's: itself, or what it is a variant of; raises InputError if it is unknown."""
+  return task_spec(name).variant_of or name
 
 
 def reference_scores(name: str) -> ReferenceScores:
@@ -66,7 +63,6 @@ def reference_scores(name: str) -> ReferenceScores:
   Raises:
     InputError: the task is unknown or was never measured.
   """
-  task_spec(name)
   measured = scored_as(name)
   stored = _stored(task_spec(measured).domain) if has_expert(measured) else published_scores()
   if measured not in stored:
@@ -147,8 +143,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   register(options.environments)
   names = options.tasks or [name for name in task_names(options.domain) if has_expert(name)]
-  for name in names:
-    task_spec(name)
   names = list(dict.fromkeys(map(scored_as, names)))
   # A forked worker would share the simulators' OpenGL and signal state.
   context = multiprocessing.get_context('spawn')

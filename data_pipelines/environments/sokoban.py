@@ -33,7 +33,8 @@ def _spec(task: str, size: int) -> TaskSpec:
   picture = ArraySpec('image', (size * TILE_PIXELS, size * TILE_PIXELS, 3))
   view = ArraySpec('discrete', (size, size), 7) if task.endswith(SYMBOLIC) else picture
   action = ArraySpec('discrete', (), 4)  # up, down, left, right
-  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, {'room': view}, action, MAX_STEPS, 'success')
+  original = f'{DOMAIN}/{task.removesuffix(SYMBOLIC)}' if task.endswith(SYMBOLIC) else ''
+  return TaskSpec(f'{DOMAIN}/{task}', DOMAIN, {'room': view}, action, MAX_STEPS, 'success', original)
 
 
 SPECS: Mapping[str, TaskSpec] = {

@@ -40,6 +40,8 @@ class TaskSpec:
     action: a discrete scalar, or a continuous vector in [-1, 1] whatever the simulator's own bounds are.
     max_steps: an episode is cut off after so many steps.
     score: what an episode is scored by: its undiscounted `return`, or `success` (0 or 1).
+    variant_of: the task whose episodes it shows in another way, and whose reference scores and noise are its own too;
+      empty where it is none. Datasets do not record it, and specs that differ in it only are equal.
   """
 
   name: str
@@ -48,9 +50,12 @@ class TaskSpec:
   action: ArraySpec
   max_steps: int
   score: Literal['return', 'success'] = 'return'
+  variant_of: str = dataclasses.field(default='', compare=False)
 
   def to_json(self) -> dict[str, Any]:
-    return dataclasses.asdict(self)
+    fields = dataclasses.asdict(self)
+    del fields['variant_of']
+    return fields
 
   @classmethod
   def from_json(cls, fields: Mapping[str, Any]) -> 'TaskSpec':

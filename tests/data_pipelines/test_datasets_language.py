@@ -290,6 +290,21 @@ def test_web_pages_are_read_block_by_block():
   assert web_page('<head><title>never closed<body>Text') == 'Text'
 
 
+def test_a_page_that_cannot_be_parsed_is_skipped_and_named(tmp_path):
+  folder = tmp_path / 'prose'
+  folder.mkdir()
+  paragraphs = [PROSE.format(f'number {i}') for i in range(100)]
+  for i, paragraph in enumerate(paragraphs):
+    (folder / f'{i}.html').write_text(PAGE.format(paragraph))
+  (folder / 'bad.html').write_text(PAGE.format('<![foo[x]]>'))
+  request = Request('prose_folder', path=str(folder))
+  with pytest.raises(InputError, match='1 of 101 examples are bad; last, .*bad.html: not HTML'):
+    build(request, tmp_path)
+  train, heldout = build(request, tmp_path, skip_share=0.1)
+  assert sorted(texts(train) + texts(heldout)) == sorted(paragraphs)
+  assert [line for line in train.metadata['dropped'] if re.search('bad.html: not HTML', line)]
+
+
 def test_prose_is_long_mostly_letters_and_not_repeated():
   cleaner = Cleaner()
   text = '\n\n'.join([PROSE.format('one'), 'Short.', '0123456789 ' * 12, PROSE.format('two').replace(' ', '\n', 3),

@@ -172,6 +172,29 @@ def test_lists_that_are_none_stop_the_build(tmp_path):
       build(Request('captions_folder', path=str(tmp_path / 'own')), tmp_path, skip_share=0.5)
 
 
+@pytest.mark.parametrize(('key', 'entry', 'message'), [
+    ('annotations', {'image_id': 100}, None),  # of boxes, say
+    ('annotations', {'image_id': 100, 'caption': ' '}, "caption is ' ', not a text"),
+    ('annotations', {'caption': 'of nothing'}, "there is no 'image_id'"),
+    ('annotations', None, "None: argument of type 'NoneType'"),
+    ('images', {'id': 1}, "there is no 'file_name'"),
+])
+def test_one_bad_entry_of_a_list_of_captions_is_skipped(tmp_path, key, entry, message):
+  wanted = captioned_pictures(tmp_path / 'own')
+  path = tmp_path / 'own' / 'annotations' / 'captions.json'
+  content = json.loads(path.read_text())
+  content[key].append(entry)
+  path.write_text(json.dumps(content))
+  train, heldout = build(Request('captions_folder', path=str(tmp_path / 'own'), picture_size=SIDE), tmp_path,
+                         skip_share=0.1)
+  found = {}
+  for example in examples(train, heldout):
+    found.setdefault(example.image.tobytes(), set()).add(example.caption)
+  assert found == wanted
+  problems = train.metadata['dropped']
+  assert len(problems) == (message is not None) and all(message in problem for problem in problems)
+
+
 def test_vqa_folder_reads_both_layouts(tmp_path):
   wanted = questions_about_pictures(tmp_path / 'own')
   request = Request('vqa_folder', path=str(tmp_path / 'own'), picture_size=SIDE)
@@ -209,6 +232,26 @@ def test_vqa_folder_skips_and_names_what_is_bad(tmp_path, line, message):
   train, heldout = build(request, tmp_path, skip_share=0.1)
   assert len(train) + len(heldout) == sum(map(len, wanted.values()))
   assert len(train.metadata['dropped']) == 1 and re.search(message, train.metadata['dropped'][0])
+
+
+@pytest.mark.parametrize(('annotation', 'message', 'lost'), [
+    ({'question_id': 0, 'answers': []}, 'its annotation has no answers', 1),
+    ({'question_id': 0, 'answers': None}, "'NoneType' object is not iterable", 1),
+    ({'question_id': 0}, "there is no 'answers'", 1),
+    ({'answers': [{'answer': 'a'}]}, "there is no 'question_id'", 0),
+    ('a', 'string indices must be integers', 0),
+])
+def test_one_bad_annotation_is_skipped(tmp_path, annotation, message, lost):
+  wanted = questions_about_pictures(tmp_path / 'own')
+  path = tmp_path / 'own' / 'annotations.json'
+  content = json.loads(path.read_text())
+  content['annotations'].append(annotation)
+  path.write_text(json.dumps(content))
+  train, heldout = build(Request('vqa_folder', path=str(tmp_path / 'own'), picture_size=SIDE), tmp_path,
+                         skip_share=0.1)
+  assert len(train) + len(heldout) == sum(map(len, wanted.values())) - lost
+  problem, = train.metadata['dropped']
+  assert message in problem
 
 
 def test_fashion_mnist_keeps_its_pictures_classes_and_splits(tmp_path):

@@ -285,10 +285,36 @@ def test_stored_reference_scores(name):
 
 @pytest.mark.parametrize(('variant', 'task'), (
     ('babyai/OpenRedDoor-v0-symbolic', 'babyai/OpenRedDoor-v0'), ('fetch/push-v4-pixels', 'fetch/push-v4'),
-    ('sokoban/room7-boxes2', 'sokoban/room7-boxes2')))
-def test_variants_share_their_scores(variant, task):
+    ('sokoban/room7-boxes2-symbolic', 'sokoban/room7-boxes2'), ('sokoban/room7-boxes2', 'sokoban/room7-boxes2'),
+    ('dm_control_pixels/cheetah-run', 'dm_control/cheetah-run')))
+def test_variants_share_scores_and_noise(variant, task):
   assert reference_scores.scored_as(variant) == task
   assert reference_scores.reference_scores(variant) == reference_scores.reference_scores(task)
+  assert noise.noise_settings(registry.task_spec(variant)) == noise.noise_settings(registry.task_spec(task))
+
+
+@pytest.mark.parametrize('name', ('own/arm-pixels', 'own/arm-symbolic', 'own_dm_control_pixels/arm'))
+def test_a_name_makes_no_variant(monkeypatch, name):
+  """Suites of the user's own may call their tasks what they like."""
+  spec = TaskSpec(name, name.split('/')[0], {}, ArraySpec('continuous', (1,)), 7)
+  monkeypatch.setitem(registry.SPECS, name, spec)
+  assert reference_scores.scored_as(name) == name
+  assert noise.noise_settings(spec).max_steps == 7
+
+
+def test_what_a_task_is_a_variant_of_is_not_recorded():
+  """So that datasets and indexes that are older than the field are still good."""
+  spec = registry.task_spec('sokoban/room7-boxes2-symbolic')
+  recorded = json.loads(json.dumps(spec.to_json()))
+  assert spec.variant_of == 'sokoban/room7-boxes2' and 'variant_of' not in recorded
+  assert TaskSpec.from_json(recorded) == spec
+
+
+def test_other_bodies_have_scores_of_their_own_but_the_same_noise():
+  for size in ('small', 'large'):
+    name = f'dm_control_random_{size}/reacher-easy'
+    assert reference_scores.scored_as(name) == name
+    assert noise.BY_TASK[name] == noise.BY_TASK['dm_control/reacher-easy']
 
 
 def test_failed_experts_are_counted_in_the_score(monkeypatch):

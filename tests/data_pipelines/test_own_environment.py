@@ -168,3 +168,26 @@ def test_an_action_means_what_it_meant_in_the_data(own):
   ours, theirs = environment.step(np.array([-1.0], np.float32)), plain.step(np.array([-0.5], np.float32))
   np.testing.assert_allclose(ours.observation['observation'], theirs.observation['observation'], atol=1e-6)
   assert environment.spec is plain.spec or environment.spec == plain.spec
+
+
+@pytest.mark.parametrize(('name', 'high'), (
+    ('classic_control/Pendulum-v1', 2), ('classic_control/MountainCarContinuous-v0', 1), ('dm_control/fish-upright', 1),
+    ('dm_control_pixels/reacher-easy', 1)))
+def test_actions_in_the_simulators_own_units(name, high):
+  environment = registry.make(name)
+  size = environment.spec.action.shape
+  for bound, sign in zip(environment.action_bounds, (-1, 1), strict=True):
+    np.testing.assert_array_equal(bound, np.full(size, sign * high))
+  environment.close()
+
+
+def test_data_in_the_suites_own_bounds_are_played_as_they_are():
+  """Torques of the pendulum recorded in [-2, 2], as gymnasium takes them."""
+  bounds = np.array([-2.0]), np.array([2.0])
+  environment = RescaledActions(registry.make('classic_control/Pendulum-v1'), bounds)
+  simulator = gymnasium.make('Pendulum-v1')
+  environment.reset(3)
+  simulator.reset(seed=3)
+  for torque in (-1.8, -0.4, 0.0, 0.7, 1.9):
+    ours = environment.step(to_unit(np.array([torque]), *bounds)).observation['state']
+    np.testing.assert_allclose(ours, simulator.step(np.array([torque], np.float32))[0], atol=1e-5)

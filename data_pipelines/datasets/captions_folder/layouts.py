@@ -7,7 +7,7 @@ import tarfile
 from typing import Any
 
 from data_pipelines.datasets.builder import Skip
-from data_pipelines.datasets.captioned import PICTURE_SUFFIXES, PictureFinder, PictureItem
+from data_pipelines.datasets.captioned import BAD_ENTRY, PICTURE_SUFFIXES, PictureFinder, PictureItem, reason, stripped
 from data_pipelines.datasets.files import read_json
 from data_pipelines.errors import InputError
 
@@ -29,20 +29,30 @@ def coco(path: pathlib.Path, finder: PictureFinder, skip: Skip) -> Iterator[tupl
     path: JSON with `images` (`id`, `file_name`) and `annotations` (`image_id`, `caption`). COCO has other lists, of
       boxes and of key points, in which nothing has a caption; they give nothing.
     finder: of the pictures.
-    skip: is told of pictures that are not there.
+    skip: is told of bad entries, and of pictures that are not there.
 
   Raises:
     InputError: it is not JSON of that layout.
   """
   content = read_json(path)
-  captions: dict[Any, list[str]] = {}
   try:
-    for annotation in content['annotations']:
-      if isinstance(annotation.get('caption'), str) and annotation['caption'].strip():
-        captions.setdefault(annotation['image_id'], []).append(annotation['caption'].strip())
-    names = {image['id']: image['file_name'] for image in content['images']}
-  except (KeyError, TypeError, AttributeError) as error:
+    images, annotations = list(content['images']), list(content['annotations'])
+  except (KeyError, TypeError) as error:
     raise InputError(f'{path}: not a list in the layout of COCO ({error!r}); move it out of the folder') from error
+  names: dict[Any, str] = {}
+  for image in images:
+    try:
+      names[image['id']] = str(image['file_name'])
+    except BAD_ENTRY as error:
+      skip(f'{path}, {image!r:.200}: {reason(error)}')
+  captions: dict[Any, list[str]] = {}
+  for annotation in annotations:
+    try:
+      if 'caption' in annotation:
+        caption = stripped('caption', annotation['caption'])
+        captions.setdefault(annotation['image_id'], []).append(caption)
+    except BAD_ENTRY as error:
+      skip(f'{path}, {annotation!r:.200}: {reason(error)}')
   for image, of_image in captions.items():
     try:
       picture = finder.named(names.get(image, str(image)))

@@ -5,6 +5,8 @@ import hashlib
 import html.parser
 import re
 
+from data_pipelines.errors import InputError
+
 _SHORTEST = 80  # characters of a paragraph
 _LETTERS = 0.8  # share of letters among the characters of a paragraph that are no space
 _BREAK = re.compile(r'\n[ \t\r]*\n')
@@ -50,10 +52,17 @@ def mostly_letters(text: str) -> bool:
 
 
 def web_page(source: str) -> str:
-  """The text of an HTML page, an empty line between its blocks. Code, menus and the page's head are left out."""
+  """The text of an HTML page, an empty line between its blocks. Code, menus and the page's head are left out.
+
+  Raises:
+    InputError: the parser cannot make sense of it.
+  """
   page = _Page()
-  page.feed(source)
-  page.close()
+  try:
+    page.feed(source)
+    page.close()
+  except AssertionError as error:  # of a marked section that HTML does not have, as `<![foo[`
+    raise InputError(f'not HTML ({error})') from error
   return page.text()
 
 
