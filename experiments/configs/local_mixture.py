@@ -13,7 +13,7 @@ show pictures of a simulator are drawn without a display, which needs EGL or OSM
 
 from data_pipelines.datasets.catalogue import DATASETS
 from data_pipelines.datasets.table_1 import family_weights
-from data_pipelines.environments.registry import SUITES, trained_tasks
+from data_pipelines.environments.registry import SUITES, mixture_tasks
 from gato_jax.config import default_config, mixture_entry
 
 BUDGET_SECONDS = 5400  # of one core, for all suites; text and pictures take a few more
@@ -46,7 +46,7 @@ def mixture(share: float):
 
 def _control(dataset: str, share: float):
   """Tasks and episodes of a suite, its share of the budget used."""
-  tasks = tuple(task for task in trained_tasks(dataset) if not task.endswith('-symbolic'))  # levels seen as pictures
+  tasks = mixture_tasks(dataset)
   affordable = BUDGET_SECONDS / len(SUITES) / (len(tasks) * DATASETS[dataset].seconds)
   episodes = share * min(affordable, MOST_EPISODES)
   return dict(tasks=tasks, episodes=max(int(episodes), LEAST_EPISODES), min_return_share=0.8)
