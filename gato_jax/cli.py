@@ -59,7 +59,9 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, name: str = '', ta
              picture: str = '') -> None:
   """Lists the datasets there are and what of them is built under config.data.dir, or shows one of them."""
   from data_pipelines.datasets import listing
+  from data_pipelines.environments import registry
 
+  registry.register(config.data.environments)
   picture = picture or os.path.join(workdir, 'datasets', f'{(name or "batch").replace("/", "_")}.png')
   if batch:
     from data_pipelines.batch_picture import draw_mixture

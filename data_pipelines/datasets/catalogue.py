@@ -99,7 +99,8 @@ DATASETS: Mapping[str, DatasetType] = {
     'prose_folder': DatasetType(
         'text', seconds=60, row='MassiveText', licence="the files'", path='the folder of texts to pick the prose from'),
 }
-_OWN_SUITE = DatasetType('control', episodes=100, folder='own_suite')  # of an environment module of the user's own
+# Of an environment module of the user's own.
+_OWN_SUITE = DatasetType('control', episodes=100, licence='your own', folder='own_suite')
 
 
 def dataset_type(name: str) -> DatasetType:
@@ -136,6 +137,7 @@ class Request:
     mapping: imported: which of its items are what.
     environment: imported: the task, as the registry of environments names it, that it is evaluated on; empty: none.
     modules: where environments of the user's own are defined; whoever gets a request registers them.
+    module_digest: played on one of those: what tells the state of its file, policy included.
   """
 
   dataset: str
@@ -149,6 +151,7 @@ class Request:
   mapping: KeyMapping = KeyMapping()
   environment: str = ''
   modules: tuple[str, ...] = ()
+  module_digest: str = ''
 
   @property
   def type(self) -> DatasetType:
@@ -179,7 +182,8 @@ class Request:
   def config_name(self) -> str:
     """The settings in words, for the TFDS config and so for the directory."""
     if self.played:
-      return f'{self.task}-episodes{self.episodes}-noise{self.noise:g}-seed{self.seed}'
+      settings = f'{self.task}-episodes{self.episodes}-noise{self.noise:g}-seed{self.seed}'
+      return f'{settings}-{self.module_digest}' if self.module_digest else settings
     amount = f'first{self.episodes}' if self.episodes else 'all'
     if self.picture_side:
       amount += f'-{self.picture_side}px'
@@ -204,12 +208,17 @@ class Request:
     return os.path.join(data_dir, self.dataset, self.config_name, self.type.version)
 
 
+def weighted_entries(mixture: Mapping[str, Any]) -> dict[str, Any]:
+  """The entries of a mixture by name, without those of weight 0: they are left out of everything."""
+  return {name: entry for name, entry in mixture.items() if entry.weight != 0}
+
+
 def requests(data_config: Any) -> list[Request]:
-  """The datasets of a mixture, in its order.
+  """The datasets of a mixture, in its order; not those of entries with weight 0.
 
   Args:
-    data_config: a config with `mixture` (name -> entry with dataset, tasks, episodes, noise, path, picture_size,
-      mapping, environment), `seed` and `environments`, which are registered.
+    data_config: a config with `mixture` (name -> entry with weight, dataset, tasks, episodes, noise, path,
+      picture_size, mapping, environment), `seed` and `environments`, which are registered.
 
   Raises:
     InputError: an unknown dataset, a control dataset without tasks or with a task twice, settings that do not apply.
@@ -217,7 +226,7 @@ def requests(data_config: Any) -> list[Request]:
   result = []
   modules = tuple(getattr(data_config, 'environments', ()))  # a run that is older than the key has none
   registry.register(modules)
-  for name, entry in data_config.mixture.items():
+  for name, entry in weighted_entries(data_config.mixture).items():
     where = f'data.mixture.{name}'
     dataset = entry.dataset or name
     try:
@@ -241,7 +250,7 @@ def requests(data_config: Any) -> list[Request]:
     else:
       result.append(_other_request(where, name, dataset, entry))
   if not result:
-    raise InputError('data.mixture is empty: name at least one dataset')
+    raise InputError('data.mixture is empty: name at least one dataset, and give it a weight above 0')
   return result
 
 
@@ -255,7 +264,9 @@ def _control_requests(where: str, name: str, dataset: str, entry: Any, seed: int
   if entry.path:
     raise InputError(f'{where}.path is set, but a control dataset is generated, not read: leave it empty')
   episodes = entry.episodes or dataset_type(dataset).episodes
-  result = [Request(dataset, task, episodes, entry.noise, seed, entry=name, modules=modules) for task in entry.tasks]
+  digest = '' if dataset in DATASETS else registry.module_digest(dataset)
+  result = [Request(dataset, task, episodes, entry.noise, seed, entry=name, modules=modules, module_digest=digest)
+            for task in entry.tasks]
   for request in result:
     task_spec(request.task_name)  # raises where there is no such task
   return result

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
-from data_pipelines.datasets.catalogue import DATASETS
+from data_pipelines.datasets.catalogue import dataset_type
 from data_pipelines.datasets.episodes import ControlEpisode, Episode
 from data_pipelines.datasets.listing import built_datasets
 from data_pipelines.datasets.sources import ControlSource, RecordSource, open_directory
@@ -57,7 +57,7 @@ def _sample(name: str, data_dir: str) -> list[tuple[RecordSource, list[int]]]:
     if not task or built.task == name:
       newest.setdefault(built.task, built.directory)
   tasks = sorted(newest)[:ROWS]
-  kind = DATASETS[dataset].kind
+  kind = dataset_type(dataset).kind
   sources = [open_directory(kind, each or name, newest[each], 'train') for each in tasks]
   return [(source, sorted(set(np.linspace(0, len(source) - 1, ROWS // len(sources)).astype(int).tolist())))
           for source in sources]
@@ -74,12 +74,19 @@ def _rows(source: RecordSource, indexes: Sequence[int]) -> Iterator[tuple[str, l
       episode = source[index]
       steps = np.unique(np.linspace(0, episode.length - 1, _FRAMES).astype(int))
       if pictures:
-        cells = [np.concatenate([episode.observation[key][int(step)] for key in pictures], axis=1) for step in steps]
+        cells = [_side_by_side([episode.observation[key][int(step)] for key in pictures]) for step in steps]
       else:
         cells = _replayed(environment, int(source.table.seed[index]), episode, steps) or [_numbers(source, episode)]
       noisy = ', noisy' if source.noisy[index] else ''
       return_ = f'return {episode.episode_return:.1f}'
       yield f'{source.name}, episode {index}: {episode.length} steps, {return_}{noisy}', cells
+
+
+def _side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
+  """Pictures [H, W, 3] of cameras whose heights may differ, with white below the lower ones."""
+  height = max(map(len, pictures))
+  return np.concatenate([np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), constant_values=255)
+                         for picture in pictures], axis=1)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
-import difflib
 import json
+import os
 import pathlib
 import types
 from typing import Any
 
-from data_pipelines.datasets.catalogue import DATASETS, DatasetType, requests
+import tensorflow_datasets as tfds
+
+from data_pipelines.datasets.catalogue import DATASETS, DatasetType, Request, dataset_type, requests, weighted_entries
 from data_pipelines.datasets.sources import defect
 from data_pipelines.datasets.staging import local_path
 from data_pipelines.datasets.table_1 import ROWS
@@ -73,9 +75,10 @@ def _episodes(directory: pathlib.Path, metadata: Any) -> int:
 
 
 def datasets_table(data_dir: str) -> list[tuple[str, ...]]:
-  """A row a dataset, under a header: its kind, row of Table 1, tasks, what is built of it, and licence."""
+  """A row a dataset, registered suites included, under a header: its kind, row of Table 1, tasks, what is built of
+  it, and licence."""
   header = ('dataset', 'kind', "Table 1's row", 'tasks', 'built', 'episodes', 'tokens', 'patches', 'size', 'licence')
-  return [header, *(_dataset_row(name, kind, data_dir) for name, kind in DATASETS.items())]
+  return [header, *(_dataset_row(name, dataset_type(name), data_dir) for name in dict.fromkeys([*DATASETS, *SUITES]))]
 
 
 def _dataset_row(name: str, kind: DatasetType, data_dir: str) -> tuple[str, ...]:
@@ -128,7 +131,7 @@ def totals() -> str:
   """How much there is to train on, in a line."""
   suites = [domain for domain in SUITES if trained_tasks(domain)]
   tasks = sum(len(trained_tasks(domain)) for domain in suites)
-  covered = set(ROWS).intersection(row for kind in DATASETS.values() for row in kind.row.split(', '))
+  covered = set(ROWS).intersection(kind.row for kind in DATASETS.values())
   others = [name for name, kind in DATASETS.items() if kind.kind != 'control']
   return (f'{tasks} control tasks to train on in {len(suites)} domains, {len(others)} sources of text and pictures; '
           f"{len(covered)} of Table 1's {len(ROWS)} rows")
@@ -141,11 +144,7 @@ def description(name: str, data_dir: str) -> Iterator[str]:
     InputError: there is no such dataset or task.
   """
   dataset, _, task = name.partition('/')
-  if dataset not in DATASETS:
-    nearest = difflib.get_close_matches(dataset, DATASETS, n=1, cutoff=0.3)
-    hint = f'did you mean {nearest[0]!r}?' if nearest else f'there are: {", ".join(DATASETS)}'
-    raise InputError(f'unknown dataset {dataset!r}; {hint}')
-  kind = DATASETS[dataset]
+  kind = dataset_type(dataset)
   yield f'{name}: {kind.kind}, licence {kind.licence or "of the files"}, stands for {kind.row or "no row"} of Table 1'
   if kind.path:
     yield f'reads {kind.path}: name it in the mixture, {dataset!r}: mixture_entry(weight, path=...)'
@@ -168,16 +167,19 @@ def _shape(spec: ArraySpec) -> str:
 def mixture_table(data_config: Any) -> tuple[list[tuple[str, ...]], int]:
   """A row an entry of a mixture, under a header: its share, what fills it, and what of that is missing.
 
+  Entries of weight 0 are left out. Where the files that a dataset is made from are not there either, it says so.
+
   Returns:
     the rows, and how many entries are not complete.
   """
-  total = sum(entry.weight for entry in data_config.mixture.values())
-  rows, missing = [('entry', 'share', 'dataset', 'sources', 'missing', 'why')], 0
-  for name, entry in data_config.mixture.items():
+  entries = weighted_entries(data_config.mixture)
+  total = sum(entry.weight for entry in entries.values())
+  rows, missing = [('entry', 'share', 'dataset', 'path', 'sources', 'missing', 'why')], 0
+  for name, entry in entries.items():
     problems, sources = _problems(data_config, name, entry)
     missing += bool(problems)
-    rows.append((name, f'{100 * entry.weight / total:.2f}%', entry.dataset or name, str(sources), str(len(problems)),
-                 problems[0] if problems else ''))
+    rows.append((name, f'{100 * entry.weight / total:.2f}%', entry.dataset or name, entry.path or _NOTHING,
+                 str(sources), str(len(problems)), problems[0] if problems else ''))
   return rows, missing
 
 
@@ -189,8 +191,23 @@ def _problems(data_config: Any, name: str, entry: Any) -> tuple[list[str], int]:
     wanted = requests(alone)
   except InputError as error:
     return [str(error)], 0
-  problems = [f'{request.name}: {problem}' for request in wanted if (problem := defect(request, data_config.dir))]
+  problems = [problem for request in wanted if (problem := _problem(request, data_config.dir))]
   return problems, len(wanted)
+
+
+def _problem(request: Request, data_dir: str) -> str | None:
+  """What keeps a dataset from being read; if it cannot be built either for want of its files, that."""
+  problem = defect(request, data_dir)
+  if problem and request.path and not _source_exists(request):
+    problem = f'source not found: {request.path}'
+  return problem and f'{request.name}: {problem}'
+
+
+def _source_exists(request: Request) -> bool:
+  """Whether there is something at a request's path, which for RLDS can be a name among TFDS's prepared datasets."""
+  path = os.path.expanduser(request.path)
+  prepared = os.path.join(tfds.core.constants.DATA_DIR, path.partition(':')[0])
+  return os.path.exists(path) or (request.dataset == 'rlds' and os.path.isdir(prepared))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

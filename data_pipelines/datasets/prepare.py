@@ -37,8 +37,10 @@ def prepare(data_config: Any, *, workers: int, beam_runner: str = '', beam_optio
   Raises:
     InputError: a bad mixture, an expert that keeps failing, a file that cannot be read, a package that is missing.
   """
-  wanted = requests(data_config)
-  _require_experts(wanted)
+  asked = requests(data_config)
+  _require_experts(asked)
+  # Entries that differ in what is read of the data alone share a directory, which one worker builds.
+  wanted = list({request.directory(data_config.dir): request for request in asked}.values())
   problems = {request: defect(request, data_config.dir) for request in wanted}
   missing = [request for request in wanted if problems[request]]
   print(f'{len(wanted) - len(missing)} of {len(wanted)} datasets are there already in {data_config.dir}')

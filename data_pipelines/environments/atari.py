@@ -43,8 +43,8 @@ def game_spec(domain: str, task: str) -> TaskSpec:
 
 SPECS: Mapping[str, TaskSpec] = {game: game_spec(DOMAIN, game) for game in GAMES}
 EVALUATION_ONLY = tuple(game for game in GAMES if game not in EXPERTS)
-HELD_OUT = 'boxing'  # by the paper, in every form
-TRAINED = tuple(game for game in EXPERTS if game != HELD_OUT)
+HELD_OUT = ('boxing',)  # by the paper, in every form
+TRAINED = tuple(game for game in EXPERTS if game not in HELD_OUT)
 
 
 class AtariEnvironment(SimulatedEnvironment):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 import difflib
+import functools
+import hashlib
 import importlib
 import importlib.util
 import itertools
@@ -106,6 +108,22 @@ def trained_tasks(domain: str) -> tuple[str, ...]:
   suite = SUITES[domain]
   tasks = getattr(suite, 'TRAINED', tuple(name.partition('/')[2] for name in task_names(domain)))
   return tuple(task for task in tasks if task not in getattr(suite, 'EVALUATION_ONLY', ()))
+
+
+def mixture_tasks(domain: str) -> tuple[str, ...]:
+  """Those of `trained_tasks` that a mixture of everything takes: each in one view, as the paper has them. What shows
+  numbers in place of the picture (`-symbolic`) is left out."""
+  return tuple(task for task in trained_tasks(domain) if not task.endswith('-symbolic'))
+
+
+def module_digest(domain: str) -> str:
+  """Changes with the file of a suite's module as first looked at, but not with what the file imports."""
+  return _file_digest(SUITES[domain])
+
+
+@functools.cache  # a file that is edited while its module is loaded is not what plays
+def _file_digest(suite: ModuleType) -> str:
+  return hashlib.sha256(pathlib.Path(suite.__file__).read_bytes()).hexdigest()[:8]
 
 
 def task_spec(name: str) -> TaskSpec:

@@ -153,7 +153,8 @@ def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer,
   Raises:
     InputError: as `open_index`.
   """
-  missing = [source for source in sources if not os.path.exists(_path(source, tokenizer))]
+  paths = {_path(source, tokenizer): source for source in sources}  # several entries may share a dataset
+  missing = [source for path, source in paths.items() if not os.path.exists(path)]
   if sum(map(len, missing)) < _FEW_EPISODES:
     for source in missing:
       open_index(source, tokenizer)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.datasets.catalogue import weighted_entries
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import EpisodeIndex
@@ -125,21 +126,23 @@ def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray
 
   Args:
     mixture: dataset -> entry; `task_weights` divides an entry's weight among its tasks, equally where it is empty.
+      Entries of weight 0 have no source.
     sources: every dataset's tasks in the order of its entry.
   """
   of_dataset = collections.defaultdict(list)
   for i, source in enumerate(sources):
     of_dataset[dataset_of(source)].append(i)
-  missing = sorted(set(mixture) - set(of_dataset)), sorted(set(of_dataset) - set(mixture))
+  entries = weighted_entries(mixture)
+  missing = sorted(set(entries) - set(of_dataset)), sorted(set(of_dataset) - set(entries))
   if any(missing):
     raise InputError(f'data.mixture: {missing[0]} have no dataset and {missing[1]} no weight; run `gato-jax prepare`')
   shares = np.zeros(len(sources))
   for dataset, members in of_dataset.items():
-    weights = np.asarray(mixture[dataset].task_weights or [1.0] * len(members), float)
+    weights = np.asarray(entries[dataset].task_weights or [1.0] * len(members), float)
     if len(weights) != len(members) or weights.min() < 0 or weights.sum() <= 0:
-      raise InputError(f'data.mixture.{dataset}.task_weights is {mixture[dataset].task_weights}: it needs '
+      raise InputError(f'data.mixture.{dataset}.task_weights is {entries[dataset].task_weights}: it needs '
                        f'{len(members)} numbers, one a task, at least 0 and one above it')
-    shares[members] = mixture[dataset].weight * weights / weights.sum()
+    shares[members] = entries[dataset].weight * weights / weights.sum()
   if not len(shares) or shares.min() < 0 or shares.sum() <= 0:
     raise InputError('data.mixture: weights must be at least 0, and one above it')
   return shares / shares.sum()

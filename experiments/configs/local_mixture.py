@@ -4,8 +4,8 @@
     gato-jax datasets --batch --config=experiments/configs/local_mixture.py --workdir=runs/local
     gato-jax train --config=experiments/configs/local_mixture.py --workdir=runs/local
 
-Every suite of the registry is in it with the tasks that it trains on, and every source that comes from a package; what
-is added to the catalogue is in it by itself. A family of Table 1 keeps its weight; within it, rows that nothing here
+Every suite of the registry but Procgen is in it with the tasks that it trains on, each in one view, and every source
+that comes from a package; what is added to the catalogue is in it by itself. A family of Table 1 keeps its weight; within it, rows that nothing here
 stands for leave theirs to the others. Each suite gets an equal share of BUDGET_SECONDS, and so many episodes of each
 of its tasks as the catalogue's estimate of their cost allows. `local_mixture:0.1` makes a tenth of them. Tasks that
 show pictures of a simulator are drawn without a display, which needs EGL or OSMesa (Debian: libegl1 or libosmesa6).
@@ -13,7 +13,7 @@ show pictures of a simulator are drawn without a display, which needs EGL or OSM
 
 from data_pipelines.datasets.catalogue import DATASETS
 from data_pipelines.datasets.table_1 import family_weights
-from data_pipelines.environments.registry import SUITES, trained_tasks
+from data_pipelines.environments.registry import SUITES, mixture_tasks
 from gato_jax.config import default_config, mixture_entry
 
 BUDGET_SECONDS = 5400  # of one core, for all suites; text and pictures take a few more
@@ -46,7 +46,7 @@ def mixture(share: float):
 
 def _control(dataset: str, share: float):
   """Tasks and episodes of a suite, its share of the budget used."""
-  tasks = tuple(task for task in trained_tasks(dataset) if not task.endswith('-symbolic'))  # levels seen as pictures
+  tasks = mixture_tasks(dataset)
   affordable = BUDGET_SECONDS / len(SUITES) / (len(tasks) * DATASETS[dataset].seconds)
   episodes = share * min(affordable, MOST_EPISODES)
   return dict(tasks=tasks, episodes=max(int(episodes), LEAST_EPISODES), min_return_share=0.8)

@@ -2,7 +2,7 @@
 
 A row is filled by an importer, named below with the public dataset or the folder of your own that stands for it; any
 other row by the suites that are made here for it (the `row` of data_pipelines/datasets/catalogue.py), with the paper's
-number of episodes. Paths are looked for under `corpora/`; set others with
+number of episodes, shared equally by the tasks there are, MOST_EPISODES at most each. Paths are looked for under `corpora/`; set others with
 `--config.data.mixture.KEY.path=PATH`, and leave a row out with `--config.data.mixture.KEY.weight=0`.
 
     gato-jax train --config=experiments/configs/gato_79m.py --dry_run     # what is there, what is missing
@@ -10,7 +10,7 @@ number of episodes. Paths are looked for under `corpora/`; set others with
 
 from data_pipelines.datasets.catalogue import DATASETS
 from data_pipelines.datasets.table_1 import ROWS
-from data_pipelines.environments.registry import SUITES, trained_tasks
+from data_pipelines.environments.registry import SUITES, mixture_tasks
 from gato_jax.config import mixture_entry
 
 MOST_EPISODES = 400_000  # of a task: demonstrations have fewer than a million environment seeds to draw from
@@ -45,10 +45,10 @@ def table_1_mixture():
       mixture[key] = mixture_entry(row.weight, dataset=dataset, path=path,
                                    min_return_share=MIN_RETURN_SHARE * (row.tasks > 0))
       continue
-    made_here = [dataset for dataset in SUITES if dataset in DATASETS and DATASETS[dataset].row == name]
-    for dataset in made_here:
-      tasks = trained_tasks(dataset)
-      episodes = min(round(1000 * row.episodes / row.tasks), MOST_EPISODES)
+    made_here = {dataset: mixture_tasks(dataset) for dataset in SUITES
+                 if dataset in DATASETS and DATASETS[dataset].row == name}
+    episodes = min(round(1000 * row.episodes / sum(map(len, made_here.values()))), MOST_EPISODES)
+    for dataset, tasks in made_here.items():
       mixture[key if len(made_here) == 1 else f'{key}_{dataset}'] = mixture_entry(
           row.weight / len(made_here), dataset=dataset, tasks=tasks, episodes=episodes,
           min_return_share=MIN_RETURN_SHARE)

@@ -10,7 +10,7 @@ VOCABULARY = dict(text_size=400, bins=64, discrete_size=64, discrete_overlaps_te
 
 def entry(**settings):
   """An entry of the mixture."""
-  defaults = {'dataset': '', 'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': '', 'picture_size': 0}
+  defaults = {'weight': 1.0, 'dataset': '', 'tasks': (), 'episodes': 0, 'noise': 0.0, 'path': '', 'picture_size': 0}
   return types.SimpleNamespace(**defaults | settings)
 
 

@@ -195,7 +195,7 @@ def test_experts_are_far_better_than_random(name):
 
 
 def entry(*tasks, episodes=1):
-  return types.SimpleNamespace(dataset='', tasks=tasks, episodes=episodes, noise=0.0, path='')
+  return types.SimpleNamespace(weight=1, dataset='', tasks=tasks, episodes=episodes, noise=0.0, path='')
 
 
 def data_config(directory, **mixture):

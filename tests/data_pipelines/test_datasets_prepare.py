@@ -177,6 +177,16 @@ def test_an_entry_under_a_name_of_its_own():
   assert (cartpole.name, cartpole.task_name) == ('easy/CartPole-v1', 'classic_control/CartPole-v1')
 
 
+def test_data_that_two_entries_share_is_built_once(tmp_path, capsys):
+  pytest.importorskip('gymnasium')
+  settings = dict(dataset='classic_control', tasks=('CartPole-v1',), episodes=2)
+  config = data_config(tmp_path, whole=entry(**settings), steps=entry(**settings, window_timesteps=1))
+  prepare(config, workers=2)
+  output = capsys.readouterr().out
+  assert '0 of 1 datasets are there already' in output and output.count('2 episodes') == 1
+  assert [source.name for source in open_sources(config, 'train')] == ['whole/CartPole-v1', 'steps/CartPole-v1']
+
+
 def test_no_workers_and_too_many_episodes(tmp_path):
   with pytest.raises(InputError, match='data.workers is 0'):
     prepare(data_config(tmp_path, digits=entry()), workers=0)
@@ -204,8 +214,8 @@ def test_preparing_and_opening_load_neither_jax_nor_tensorflow_nor_a_simulator(p
   code = f'''
 import sys, types
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
-entry = types.SimpleNamespace(dataset="", tasks=("CartPole-v1", "Acrobot-v1"), episodes=3, noise=0.5, path="")
-digits = types.SimpleNamespace(dataset="", tasks=(), episodes=40, noise=0.0, path="")
+entry = types.SimpleNamespace(weight=1, dataset="", tasks=("CartPole-v1", "Acrobot-v1"), episodes=3, noise=0.5, path="")
+digits = types.SimpleNamespace(weight=1, dataset="", tasks=(), episodes=40, noise=0.0, path="")
 config = types.SimpleNamespace(dir={prepared.dir!r}, seed=0, mixture=dict(classic_control=entry, digits=digits),
                                vocabulary=types.SimpleNamespace(**{VOCABULARY!r}), mask_question=True, skip_share=0.0)
 prepare(config, workers=1)

@@ -1,11 +1,13 @@
 """The listing of datasets and tasks, contact sheets, the picture of a batch, and Table 1."""
 
+import copy
 import json
 import pathlib
 
 import numpy as np
 from PIL import Image
 import pytest
+import tensorflow_datasets as tfds
 
 from data_pipelines.batch_picture import MODALITIES, draw_batch, modalities
 from data_pipelines.datasets import contact_sheet, listing
@@ -15,10 +17,13 @@ from data_pipelines.datasets.contact_sheet import draw_contact_sheet
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.datasets.table_1 import ROWS, family_weights
 from data_pipelines.environments.registry import SPECS, SUITES
+from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
 from data_pipelines.sequences.index import open_index
-from tests.data_pipelines.token_cases import data_config, mixed_sources, tokenizer
+from tests.data_pipelines.dataset_cases import data_config as cases_config
+from tests.data_pipelines.dataset_cases import entry
+from tests.data_pipelines.token_cases import control_task, data_config, mixed_sources, random_episode, tokenizer
 
 CARTPOLE = Request('classic_control', 'CartPole-v1', episodes=3)
 DIGITS = Request('digits', episodes=20)
@@ -95,6 +100,31 @@ def test_contact_sheets_are_drawn(name, data_dir, tmp_path):
 def test_nothing_to_draw(data_dir, tmp_path):
   assert draw_contact_sheet('classic_control/Acrobot-v1', data_dir, str(tmp_path / 'x.png')) == 0
   assert not (tmp_path / 'x.png').exists()
+
+
+def test_cameras_of_different_heights_are_drawn_side_by_side(data_dir):
+  kinds = {'high': ArraySpec('image', (6, 4, 3)), 'low': ArraySpec('image', (2, 3, 3))}
+  task = control_task('arm/reach', ArraySpec('continuous', (2,)), **kinds)
+  episode = random_episode(task, 3, np.random.default_rng(0))
+  source = copy.copy(open_source(CARTPOLE, data_dir, 'train'))
+  source.task, source._episode = task, lambda index: episode
+  [(_, cells)] = contact_sheet._rows(source, [0])
+  assert [cell.shape for cell in cells] == [(6, 7, 3)] * 3
+  np.testing.assert_array_equal(cells[1][:, :4], episode.observation['high'][1])
+  np.testing.assert_array_equal(cells[1][:2, 4:], episode.observation['low'][1])
+  assert (cells[1][2:, 4:] == 255).all()
+
+
+def test_a_source_that_is_not_there_is_named(data_dir, tmp_path, monkeypatch):
+  monkeypatch.setattr(tfds.core.constants, 'DATA_DIR', str(tmp_path))
+  (tmp_path / 'bridge').mkdir()
+  config = cases_config(data_dir, there=entry(dataset='rlds', path='bridge:0.1.0'),
+                        gone=entry(dataset='rlds', path='droid'), digits=entry(episodes=20))
+  table, missing = listing.mixture_table(config)
+  there, gone, digits = (row_of(table, name) for name in config.mixture)
+  assert missing == 2 and gone['path'] == 'droid' and digits['path'] == '-'
+  assert gone['why'] == 'gone: source not found: droid'
+  assert there['why'].endswith('is missing') and 'source' not in there['why'] and not digits['why']
 
 
 def test_an_episode_without_a_simulator_is_drawn_as_its_numbers(data_dir, monkeypatch):

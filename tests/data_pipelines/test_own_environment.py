@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from data_pipelines.datasets.catalogue import requests
+from data_pipelines.datasets import listing
+from data_pipelines.datasets.catalogue import DATASETS, requests
+from data_pipelines.datasets.contact_sheet import draw_contact_sheet
 from data_pipelines.datasets.prepare import open_sources, prepare
 from data_pipelines.environments import registry
 from data_pipelines.environments.action_bounds import RescaledActions, from_unit, to_unit
@@ -75,6 +77,32 @@ def test_importing_the_example_loads_no_jax():
   code = (f'import sys; from data_pipelines.environments import registry; registry.register([{EXAMPLE!r}]); '
           'sys.exit("jax" in sys.modules)')
   assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_another_policy_gives_other_data_elsewhere(tmp_path):
+  """Each time in a process of its own, as a module is loaded once."""
+  file = tmp_path / 'suite.py'
+  code = f'''
+import types
+from data_pipelines.datasets import listing
+from data_pipelines.datasets.catalogue import DATASETS, requests
+from data_pipelines.datasets.contact_sheet import draw_contact_sheet
+entry = types.SimpleNamespace(weight=1, dataset="", tasks=("pendulum",), episodes=4, noise=0.0, path="")
+config = types.SimpleNamespace(seed=0, environments=({str(file)!r},), mixture=dict(own=entry))
+print(requests(config)[0].directory("data"))
+'''
+  found = []
+  for torque in ('2.0', '1.9', '1.9'):
+    file.write_text(pathlib.Path(EXAMPLE).read_text().replace('else -2.0', f'else -{torque}'))
+    found.append(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+  assert found[0] != found[1] == found[2]
+
+
+def test_a_suite_is_listed_and_shown(own, tmp_path):
+  lines = list(listing.description('own', str(tmp_path)))
+  assert lines[1].startswith('own/pendulum: observation continuous[3] -> continuous[1]; at most 200 steps')
+  assert [row[0] for row in listing.datasets_table(str(tmp_path))[1:]] == [*DATASETS, 'own']
+  assert draw_contact_sheet('own', str(tmp_path), str(tmp_path / 'sheet.png')) == 0
 
 
 def test_an_unknown_suite_is_no_dataset(tmp_path):

@@ -275,6 +275,15 @@ def test_bad_mixtures():
                 [open_index(empty, tokenizer())], 0)
 
 
+def test_an_entry_of_weight_0_needs_no_dataset():
+  config = data_config()
+  config.mixture['python_docs'].weight = 0
+  shares = mixture_shares(config.mixture, SOURCES[:-1])
+  assert shares.sum() == pytest.approx(1) and len(shares) == len(SOURCES) - 1
+  with pytest.raises(InputError, match=r"\['python_docs'\] no weight"):
+    mixture_shares(config.mixture, SOURCES)
+
+
 def test_task_weights_divide_a_datasets_share():
   config = data_config()
   tasks = [i for i, source in enumerate(SOURCES) if source.name.startswith('dm_control/')]

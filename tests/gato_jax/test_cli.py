@@ -1,9 +1,12 @@
 """The console script."""
 
+import pathlib
+
 import pytest
 
 from data_pipelines.datasets import prepare
 from data_pipelines.datasets.catalogue import DATASETS
+from data_pipelines.environments import registry
 from data_pipelines.errors import InputError
 from gato_jax import cli
 
@@ -74,6 +77,18 @@ def test_datasets_lists_all_of_them(tmp_path, capsys):
   cli.main(['datasets', f'--config.data.dir={tmp_path}'])
   output = capsys.readouterr().out
   assert all(name in output for name in DATASETS) and 'control tasks to train on' in output
+
+
+def test_a_suite_of_the_users_own_is_a_dataset(tmp_path, capsys):
+  pytest.importorskip('gymnasium')
+  example = pathlib.Path(__file__).parents[2] / 'experiments' / 'examples' / 'own_environment.py'
+  try:
+    cli.main(['datasets', 'own', f'--workdir={tmp_path}', f'--config.data.dir={tmp_path}',
+              f"--config.data.environments=('{example}',)"])
+  finally:
+    registry.SUITES.pop('own', None)
+    registry.SPECS.pop('own/pendulum', None)
+  assert 'own/pendulum: observation continuous[3]' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('argv', [['datasets', 'nothing'], ['benchmark', 'nothing'], ['datasets', '--batch']])
