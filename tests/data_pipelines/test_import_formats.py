@@ -218,13 +218,48 @@ def test_jat_rows_that_are_ragged_or_of_another_shape(tmp_path):
   assert 'row 4: observation.continuous_observations has the shape (20,)' in changed
 
 
+def test_a_missing_value_costs_its_own_row_only(tmp_path):
+  rows = mujoco_rows(10)
+  rows[0]['rewards'] = rows[3]['continuous_actions'] = None
+  path = jat_folder(tmp_path / 'ant', rows, mujoco_types)
+  source = build(JATBuilder, Request('jat', path=path), tmp_path, 0.2)
+  np.testing.assert_array_equal(source.table.length, [5, 6, 8, 9, 10, 11, 12, 13])
+  first, second = source.metadata['dropped']
+  assert first.endswith('parquet, row 0: "rewards": a value is missing')
+  assert second.endswith('parquet, row 3: "continuous_actions": a value is missing')
+
+
+def test_a_damaged_row_group_costs_its_own_rows_only_and_each_counts(tmp_path):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  path = pathlib.Path(jat_folder(tmp_path / 'ant', mujoco_rows(12), mujoco_types))
+  file = path / 'train-00000-of-00001.parquet'
+  parquet.write_table(parquet.read_table(file), file, row_group_size=4, compression='gzip')
+  column = parquet.ParquetFile(file).metadata.row_group(1).column(0)
+  content = bytearray(file.read_bytes())
+  content[column.data_page_offset + 60 : column.data_page_offset + 200] = bytes(140)
+  file.write_bytes(content)
+  source = build(JATBuilder, Request('jat', path=str(path)), tmp_path, 0.4)
+  np.testing.assert_array_equal(source.table.length, [4, 5, 6, 7, 12, 13, 14, 15])
+  assert len(source.metadata['dropped']) == 4
+  assert 'parquet, rows 4 to 7: cannot be read (' in source.metadata['dropped'][0]
+
+
+def test_a_column_that_one_file_lacks(tmp_path):
+  path = jat_folder(tmp_path / 'ant', mujoco_rows(3), mujoco_types)
+  jat_folder(tmp_path / 'ant', mujoco_rows(2), lambda arrow: {
+      key: kind for key, kind in mujoco_types(arrow).items() if key != 'rewards'}, split='train-more')
+  source = build(JATBuilder, Request('jat', path=path), tmp_path, 0.5)
+  assert len(source) == 3 and len(source.metadata['dropped']) == 2
+  assert source.metadata['dropped'][0].endswith('train-more-00000-of-00001.parquet: it has no column rewards')
+
+
 def test_a_parquet_file_that_is_cut_off(tmp_path):
   path = pathlib.Path(jat_folder(tmp_path / 'ant', mujoco_rows(), mujoco_types))
   whole = path / 'train-00000-of-00001.parquet'
   (path / 'train-00001-of-00002.parquet').write_bytes(whole.read_bytes()[:-100])
   source = build(JATBuilder, Request('jat', path=str(path)), tmp_path, 0.5)
   assert len(source) == 3
-  assert source.metadata['dropped'][0].startswith('train-00001-of-00002.parquet: cannot be read on')
+  assert 'train-00001-of-00002.parquet: cannot be read' in source.metadata['dropped'][0]
   with pytest.raises(InputError, match=r'holds no test-\*.parquet'):
     build(JATBuilder, Request('jat', path=str(path), mapping=KeyMapping(split='test')), tmp_path)
 
@@ -350,9 +385,31 @@ def test_lerobot_damage(tmp_path):
   source = build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path, 0.7)
   short, cut = source.metadata['dropped']
   assert len(source) == 1 and 'episode 1: episode_000001.mp4 has 4 frames of 6' in short
-  assert cut.startswith('episode 2: cannot be read on')
+  assert cut.startswith('episode 2: episode_000002.parquet has 0 steps of its 3 (')
+  assert 'episode_000002.parquet: cannot be read' in cut
   (path / 'meta' / 'info.json').unlink()
   with pytest.raises(InputError, match='is no LeRobot dataset: meta/info.json'):
+    build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path)
+
+
+def test_lerobot_steps_that_are_missing_or_of_another_length(tmp_path):
+  path = pathlib.Path(lerobot_3(tmp_path / 'towels'))
+  columns = step_columns(list(enumerate(LENGTHS)))
+  columns['observation.state'][2].pop()
+  columns['action'][LENGTHS[0]] = None  # the second episode's first
+  write_parquet(path / 'data' / 'chunk-000' / 'file-000.parquet', columns)
+  source = build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path, 0.7)
+  assert list(source.table.length) == [LENGTHS[2]]
+  np.testing.assert_allclose(in_own_units(source, source[0]), columns['action'][-3:], atol=1e-3)
+  assert source.metadata['dropped'] == [
+      'episode 0: observation.state is ragged: its steps differ in shape',
+      f'episode 1: file-000.parquet has 5 steps of its 6 ({path}/data/chunk-000/file-000.parquet, row 5: "action": a '
+      'value is missing)']
+  (path / 'meta' / 'tasks.parquet').unlink()
+  with pytest.raises(InputError, match='tasks.parquet: not a readable Parquet file'):
+    build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path)
+  write_parquet(path / 'meta' / 'tasks.parquet', {'task': list(TASKS)})
+  with pytest.raises(InputError, match="nothing in meta says 'task_index'"):
     build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path)
 
 
@@ -393,9 +450,32 @@ def test_steps_that_differ_are_refused(tmp_path):
   with pytest.raises(InputError, match='observation.camera'):
     writer.append({'joints': np.zeros(3), 'camera': np.zeros((4, 4, 3), np.uint8)}, 1)
   writer.append({'joints': np.ones(3)}, 0)
-  writer.close_episode()
+  for final, message in (({}, 'joints'), ({'joints': np.ones(2)}, 'joints'), ({'joints': np.ones(3), 'arm': 1}, 'arm')):
+    with pytest.raises(InputError, match=f'final observation .* differs from its first in observation.{message}'):
+      writer.close_episode(final)
+  writer.close_episode({'joints': np.ones(3)})  # what was refused lost nothing
+  writer.append({'camera': np.zeros((4, 4, 3), np.uint8)}, 1)
+  with pytest.raises(InputError, match='observation.camera'):
+    writer.append({'camera': np.zeros((4, 6, 3), np.uint8)}, 1)
+  writer.drop_episode()
   with pytest.raises(InputError, match='holds no episode of an EpisodeWriter'):
     build(RecordedBuilder, Request('recorded', path=str(tmp_path / 'none')), tmp_path)
+
+
+@pytest.mark.parametrize(('size', 'message'), [
+    (4, ''), (3, r'observation.state is continuous \(4,\) there, continuous \(3,\) here\. Mend the mapping'),
+])
+def test_an_environment_that_shows_something_else(size, message, tmp_path):
+  writer = EpisodeWriter(tmp_path / 'logs')
+  for step in range(3):
+    writer.append({'state': np.full(size, step / 2)}, step % 2)
+  writer.close_episode()
+  request = Request('recorded', path=str(tmp_path / 'logs'), environment='classic_control/CartPole-v1')
+  if not message:
+    assert len(build(RecordedBuilder, request, tmp_path)) == 1
+    return
+  with pytest.raises(InputError, match=f'cannot be evaluated on classic_control/CartPole-v1: {message}'):
+    build(RecordedBuilder, request, tmp_path)
 
 
 def log_for_ever(folder, closed):
