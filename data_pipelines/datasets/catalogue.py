@@ -239,8 +239,8 @@ def requests(data_config: Any) -> list[Request]:
     mapping = KeyMapping.from_settings(getattr(entry, 'mapping', {}), f'{where}.mapping')
     environment = getattr(entry, 'environment', '')
     if kind.imported:
-      whole = Request(dataset, episodes=entry.episodes, path=entry.path, entry=name, mapping=mapping,
-                      environment=environment, modules=modules)
+      whole = Request(dataset, episodes=entry.episodes, path=os.path.expanduser(entry.path), entry=name,
+                      mapping=mapping, environment=environment, modules=modules)
       result += _import_requests(where, whole, entry)
       continue
     if mapping != KeyMapping() or environment:
@@ -307,4 +307,5 @@ def _other_request(where: str, name: str, dataset: str, entry: Any) -> Request:
   if size < 0 or (size and not DATASETS[dataset].picture_size):
     remedy = 'it is a number of pixels' if size < 0 else f'the pictures of {dataset}, if any, stay as they are'
     raise InputError(f'{where}.picture_size is {size}: {remedy}; leave it at 0')
-  return Request(dataset, episodes=entry.episodes, path=entry.path, picture_size=size, entry=name)
+  path = os.path.expanduser(entry.path)
+  return Request(dataset, episodes=entry.episodes, path=path, picture_size=size, entry=name)

@@ -1,6 +1,7 @@
 """Pictures as they are kept on disk, PNG, and as episodes show them: decoded only when looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import io
 import struct
 import zlib
@@ -27,6 +28,25 @@ def decode_png(png: bytes) -> np.ndarray:
     return np.asarray(image.convert('RGB'))
 
 
+@contextlib.contextmanager
+def open_picture(content: bytes) -> Iterator[Image.Image]:
+  """Opens someone else's picture, of any format that Pillow reads, to be decoded in the `with`.
+
+  Raises:
+    InputError: it does not decode, in the `with` either, or is so large that it may be meant to exhaust memory.
+  """
+  try:
+    with Image.open(io.BytesIO(content)) as file:
+      if file.width * file.height > _MOST_PIXELS:
+        raise InputError(f'a picture of {file.width} x {file.height} pixels, more than {_MOST_PIXELS:,}')
+      yield file
+  except InputError:
+    raise
+  except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
+    # What Pillow raises for a broken file depends on its format.
+    raise InputError(f'no picture that decodes ({error})') from error
+
+
 def fit_picture(content: bytes, side: int) -> bytes:
   """Someone else's picture as PNG of side x side: scaled to fit, its proportions kept, centred on white.
 
@@ -39,23 +59,17 @@ def fit_picture(content: bytes, side: int) -> bytes:
   Raises:
     InputError: it does not decode, or is so large that it may be meant to exhaust memory.
   """
-  try:
-    with Image.open(io.BytesIO(content)) as file:
-      if file.width * file.height > _MOST_PIXELS:
-        raise InputError(f'a picture of {file.width} x {file.height} pixels, more than {_MOST_PIXELS:,}')
-      file.draft('RGB', (side, side))  # JPEG need not be decoded at its full size
-      picture = _on_white(ImageOps.exif_transpose(file))
-  except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-    # What Pillow raises for a broken file depends on its format. InputError is a ValueError.
-    raise error if isinstance(error, InputError) else InputError(f'no picture that decodes ({error})') from error
+  with open_picture(content) as file:
+    file.draft('RGB', (side, side))  # JPEG need not be decoded at its full size
+    picture = on_white(ImageOps.exif_transpose(file))
   canvas = Image.new('RGB', (side, side), 'white')
   scaled = ImageOps.contain(picture, (side, side))
   canvas.paste(scaled, ((side - scaled.width) // 2, (side - scaled.height) // 2))
   return encode_png(np.asarray(canvas))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-  """In RGB."""
+def on_white(picture: Image.Image) -> Image.Image:
+  """In RGB, whatever its mode; what is transparent is shown on white."""
   if picture.mode.startswith('I'):  # 16 bits of grey, which `convert` would cut off at 255
     picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
   if not picture.has_transparency_data:

@@ -290,7 +290,7 @@ def defect(request: Request, data_dir: str) -> str | None:
     return f'{directory} is half-written ({error})'
   if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
-  if request.path and os.path.isdir(request.path) and metadata['fingerprint'] != fingerprint(request.path):
+  if request.path and os.path.isdir(request.path) and metadata.get('fingerprint') != fingerprint(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
   return None
 

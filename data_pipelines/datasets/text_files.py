@@ -8,6 +8,8 @@ from typing import Any
 
 from data_pipelines.datasets.builder import Skip
 from data_pipelines.datasets.files import UNREADABLE, json_lines, open_binary
+from data_pipelines.datasets.imports.items import Damage
+from data_pipelines.datasets.imports.parquet import rows, schema_of
 from data_pipelines.errors import InputError
 
 SUFFIXES = ('.txt', '.md', '.jsonl', '.parquet', '.txt.gz', '.md.gz', '.jsonl.gz')
@@ -81,37 +83,16 @@ def _of_json_lines(path: pathlib.Path, skip: Skip) -> Iterator[str]:
 
 def _of_parquet(path: pathlib.Path, skip: Skip) -> Iterator[str]:
   try:
-    import pyarrow
-    from pyarrow import parquet
-  except ModuleNotFoundError as error:
-    raise InputError(f'{path} needs the package pyarrow: pip install "gato_jax[formats]"') from error
-  try:
-    file = parquet.ParquetFile(path)
-    if _COLUMN not in file.schema_arrow.names:
-      raise InputError(f'{path}: it has no column "{_COLUMN}" but {", ".join(file.schema_arrow.names)}')
-  except (pyarrow.ArrowException, OSError) as error:
-    raise InputError(f'{path}: not a readable Parquet file ({error}); move it out of the folder') from error
-  with file:
-    row = 0
-    for group in range(file.num_row_groups):
-      stop = row + file.metadata.row_group(group).num_rows
-      try:
-        for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=[_COLUMN]):
-          for value in batch.column(0):
-            row += 1
-            yield from _of_parquet_value(f'{path}, row {row}', value, skip)
-      except (pyarrow.ArrowException, OSError) as error:
-        skip(f'{path}, rows {row + 1} to {stop}: {error}', stop - row)
-        row = stop
-
-
-def _of_parquet_value(place: str, value: Any, skip: Skip) -> Iterator[str]:
-  try:
-    text = value.as_py()
-  except UnicodeDecodeError as error:
-    skip(f'{place}: not UTF-8 at byte {error.start}')
-  else:
-    yield from _checked(place, text, skip)
+    names = schema_of(path).names
+  except InputError as error:
+    raise InputError(f'{error}; move it out of the folder') from error
+  if _COLUMN not in names:
+    raise InputError(f'{path}: it has no column "{_COLUMN}" but {", ".join(names)}')
+  for place, row in rows(path, [_COLUMN], _PARQUET_ROWS):
+    if isinstance(row, Damage):
+      skip(f'{place}: {row.problem}', row.episodes)
+    else:
+      yield from _checked(place, row[_COLUMN], skip)
 
 
 def _checked(place: str, text: Any, skip: Skip) -> Iterator[str]:

@@ -9,6 +9,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from data_pipelines.datasets.sources import open_source
+from data_pipelines.environments.action_bounds import from_unit
 
 F = tfds.features
 _FLAGS = {'is_first': np.bool_, 'is_last': np.bool_, 'is_terminal': np.bool_}
@@ -177,6 +178,11 @@ def build(builder_class, request, directory, skip_share=0.0):
   builder = builder_class(request, str(directory), progress=lambda: None, skip_share=skip_share)
   builder.download_and_prepare(download_dir=str(directory))
   return open_source(request, str(directory), 'train')
+
+
+def in_own_units(source, episode):
+  """The episode's action as it was recorded."""
+  return from_unit(episode.action, *(source.metadata['action_bounds'][key] for key in ('low', 'high')))
 
 
 def generated_episodes(name, count=2, length=4, last_action=False):

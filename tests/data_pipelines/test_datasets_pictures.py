@@ -13,6 +13,8 @@ import pytest
 from data_pipelines.datasets.captioned import PICTURE_SUFFIXES
 from data_pipelines.datasets.catalogue import DATASETS, Request, requests
 from data_pipelines.datasets.fashion_mnist.builder import CAPTIONS
+from data_pipelines.datasets.imports.items import Item
+from data_pipelines.datasets.imports.pictures import encoded_picture, picture_size
 from data_pipelines.datasets.pictures import decode_png, fit_picture
 from data_pipelines.datasets.splits import hash_share
 from data_pipelines.errors import InputError
@@ -87,6 +89,8 @@ def test_grey_of_sixteen_bits_turned_and_moving_pictures():
 def test_what_does_not_decode_is_an_input_error(content):
   with pytest.raises(InputError, match='no picture that decodes'):
     fit_picture(content, SIDE)
+  with pytest.raises(InputError, match='no picture that decodes'):
+    encoded_picture(content, Item('image', (None, None, None)), (SIDE, SIDE), (SIDE, SIDE))
 
 
 @pytest.mark.parametrize('side', [8_300, 13_500])  # Pillow's own limit is beyond the first and below the second
@@ -96,6 +100,27 @@ def test_pictures_that_would_fill_the_memory_are_refused(side):
   assert len(buffer.getvalue()) < 200_000
   with pytest.raises(InputError, match='pixels'):
     fit_picture(buffer.getvalue(), SIDE)
+  with pytest.raises(InputError, match='pixels'):
+    encoded_picture(buffer.getvalue(), Item('image', (None, None, None)), (side, side), (SIDE, SIDE))
+  assert picture_size(buffer.getvalue()) is None
+
+
+def test_imported_pictures_are_kept_or_read_as_others_are():
+  def imported(content, **item):
+    return encoded_picture(content, Item('image', (None, None, None), **item), (SIDE, SIDE), (SIDE, SIDE))
+
+  colours = picture(0)
+  for content in (encoded(colours), encoded(colours, 'JPEG')):
+    assert imported(content) is content
+  deep = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE) * 64
+  np.testing.assert_array_equal(decode_png(imported(encoded(deep)))[..., 1], deep // 256)
+  clear = np.dstack([colours, np.full((SIDE, SIDE), 255, np.uint8)])
+  clear[:, : SIDE // 2, 3] = 0
+  for content in (encoded(clear), clear):
+    read = decode_png(imported(content))
+    assert (read[:, : SIDE // 2] == 255).all()
+    np.testing.assert_array_equal(read[:, SIDE // 2 :], colours[:, SIDE // 2 :])
+  np.testing.assert_array_equal(decode_png(imported(encoded(clear), stacked=True)), clear[..., 1:])
 
 
 def test_captions_folder_reads_every_layout(tmp_path):

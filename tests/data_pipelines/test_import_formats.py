@@ -1,6 +1,5 @@
-"""Minari, JAT, LeRobot and recorded episodes: made with their own tools where they have some, and read back."""
+"""Minari, JAT and recorded episodes: made with their own tools where they have some, and read back."""
 
-import json
 import multiprocessing
 import os
 import pathlib
@@ -12,21 +11,14 @@ import pytest
 
 from data_pipelines.datasets.catalogue import Request
 from data_pipelines.datasets.jat.builder import Builder as JATBuilder
-from data_pipelines.datasets.lerobot.builder import Builder as LeRobotBuilder
 from data_pipelines.datasets.mapping import KeyMapping
 from data_pipelines.datasets.minari.builder import Builder as MinariBuilder
 from data_pipelines.datasets.recorded.builder import Builder as RecordedBuilder
 from data_pipelines.datasets.recorded.writer import EpisodeWriter
-from data_pipelines.environments.action_bounds import from_unit
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
-from tests.data_pipelines.rlds_cases import build
+from tests.data_pipelines.rlds_cases import build, in_own_units
 from tests.data_pipelines.token_cases import tokenizer
-
-
-def in_own_units(source, episode):
-  return from_unit(episode.action, *(source.metadata['action_bounds'][key] for key in ('low', 'high')))
-
 
 # Minari
 
@@ -218,142 +210,50 @@ def test_jat_rows_that_are_ragged_or_of_another_shape(tmp_path):
   assert 'row 4: observation.continuous_observations has the shape (20,)' in changed
 
 
+def test_a_missing_value_costs_its_own_row_only(tmp_path):
+  rows = mujoco_rows(10)
+  rows[0]['rewards'] = rows[3]['continuous_actions'] = None
+  path = jat_folder(tmp_path / 'ant', rows, mujoco_types)
+  source = build(JATBuilder, Request('jat', path=path), tmp_path, 0.2)
+  np.testing.assert_array_equal(source.table.length, [5, 6, 8, 9, 10, 11, 12, 13])
+  first, second = source.metadata['dropped']
+  assert first.endswith('parquet, row 0: "rewards": a value is missing')
+  assert second.endswith('parquet, row 3: "continuous_actions": a value is missing')
+
+
+def test_a_damaged_row_group_costs_its_own_rows_only_and_each_counts(tmp_path):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  path = pathlib.Path(jat_folder(tmp_path / 'ant', mujoco_rows(12), mujoco_types))
+  file = path / 'train-00000-of-00001.parquet'
+  parquet.write_table(parquet.read_table(file), file, row_group_size=4, compression='gzip')
+  column = parquet.ParquetFile(file).metadata.row_group(1).column(0)
+  content = bytearray(file.read_bytes())
+  content[column.data_page_offset + 60 : column.data_page_offset + 200] = bytes(140)
+  file.write_bytes(content)
+  source = build(JATBuilder, Request('jat', path=str(path)), tmp_path, 0.4)
+  np.testing.assert_array_equal(source.table.length, [4, 5, 6, 7, 12, 13, 14, 15])
+  assert len(source.metadata['dropped']) == 4
+  assert 'parquet, rows 4 to 7: cannot be read (' in source.metadata['dropped'][0]
+
+
+def test_a_column_that_one_file_lacks(tmp_path):
+  path = jat_folder(tmp_path / 'ant', mujoco_rows(3), mujoco_types)
+  jat_folder(tmp_path / 'ant', mujoco_rows(2), lambda arrow: {
+      key: kind for key, kind in mujoco_types(arrow).items() if key != 'rewards'}, split='train-more')
+  source = build(JATBuilder, Request('jat', path=path), tmp_path, 0.5)
+  assert len(source) == 3 and len(source.metadata['dropped']) == 2
+  assert source.metadata['dropped'][0].endswith('train-more-00000-of-00001.parquet: it has no column rewards')
+
+
 def test_a_parquet_file_that_is_cut_off(tmp_path):
   path = pathlib.Path(jat_folder(tmp_path / 'ant', mujoco_rows(), mujoco_types))
   whole = path / 'train-00000-of-00001.parquet'
   (path / 'train-00001-of-00002.parquet').write_bytes(whole.read_bytes()[:-100])
   source = build(JATBuilder, Request('jat', path=str(path)), tmp_path, 0.5)
   assert len(source) == 3
-  assert source.metadata['dropped'][0].startswith('train-00001-of-00002.parquet: cannot be read on')
+  assert 'train-00001-of-00002.parquet: cannot be read' in source.metadata['dropped'][0]
   with pytest.raises(InputError, match=r'holds no test-\*.parquet'):
     build(JATBuilder, Request('jat', path=str(path), mapping=KeyMapping(split='test')), tmp_path)
-
-
-# LeRobot
-
-RATE, HEIGHT, WIDTH = 10, 48, 64
-
-
-def frame(episode, step):
-  """A grey that says which it is, as video is lossy."""
-  return np.full((HEIGHT, WIDTH, 3), 20 + 60 * episode + 8 * step, np.uint8)
-
-
-def write_video(file, frames):
-  av = pytest.importorskip('av')
-  file.parent.mkdir(parents=True, exist_ok=True)
-  with av.open(str(file), 'w') as container:
-    stream = container.add_stream('libx264', rate=RATE, options={'g': '2'})
-    stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
-    for image in frames:
-      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
-    container.mux(stream.encode())
-
-
-LENGTHS = (5, 6, 3)  # so that the second and third begin between key frames
-TASKS = ('fold the towel', 'open the drawer')
-
-
-def step_columns(episodes):
-  rng = np.random.default_rng(1)
-  columns = {name: [] for name in ('observation.state', 'action', 'episode_index', 'frame_index', 'timestamp', 'index',
-                                   'task_index', 'next.success')}
-  for episode, T in episodes:
-    for t in range(T):
-      values = (rng.normal(size=6).astype(np.float32).tolist(), rng.uniform(-90, 90, 6).astype(np.float32).tolist(),
-                episode, t, t / RATE, len(columns['index']), episode % 2, t == T - 1 and episode != 1)
-      for column, value in zip(columns.values(), values, strict=True):
-        column.append(value)
-  return columns
-
-
-def write_parquet(file, columns):
-  arrow = pytest.importorskip('pyarrow')
-  file.parent.mkdir(parents=True, exist_ok=True)
-  pytest.importorskip('pyarrow.parquet').write_table(arrow.table(columns), file)
-
-
-def write_info(root, version, data_path, video_path):
-  number = {'dtype': 'int64', 'shape': [1], 'names': None}
-  features = {
-      'observation.state': {'dtype': 'float32', 'shape': [6], 'names': ['a', 'b', 'c', 'd', 'e', 'f']},
-      'action': {'dtype': 'float32', 'shape': [6], 'names': None},
-      'observation.images.top': {
-          'dtype': 'video', 'shape': [HEIGHT, WIDTH, 3], 'names': ['height', 'width', 'channel']},
-      'next.success': {'dtype': 'bool', 'shape': [1], 'names': None},
-      'timestamp': {'dtype': 'float32', 'shape': [1], 'names': None},
-      **dict.fromkeys(('frame_index', 'episode_index', 'index', 'task_index'), number),
-  }
-  (root / 'meta').mkdir(parents=True, exist_ok=True)
-  (root / 'meta' / 'info.json').write_text(json.dumps({
-      'codebase_version': version, 'fps': RATE, 'chunks_size': 1000, 'features': features, 'data_path': data_path,
-      'video_path': video_path, 'total_episodes': len(LENGTHS)}))
-
-
-def lerobot_2(root):
-  write_info(root, 'v2.1', 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet',
-             'videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4')
-  for episode, T in enumerate(LENGTHS):
-    columns = step_columns([(episode, T)])
-    write_parquet(root / 'data' / 'chunk-000' / f'episode_{episode:06d}.parquet', columns)
-    write_video(root / 'videos' / 'chunk-000' / 'observation.images.top' / f'episode_{episode:06d}.mp4',
-                [frame(episode, t) for t in range(T)])
-  lines = [{'episode_index': i, 'tasks': [TASKS[i % 2]], 'length': T} for i, T in enumerate(LENGTHS)]
-  (root / 'meta' / 'episodes.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-  lines = [{'task_index': i, 'task': task} for i, task in enumerate(TASKS)]
-  (root / 'meta' / 'tasks.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-  return str(root)
-
-
-def lerobot_3(root):
-  write_info(root, 'v3.0', 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet',
-             'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4')
-  write_parquet(root / 'data' / 'chunk-000' / 'file-000.parquet', step_columns(list(enumerate(LENGTHS))))
-  write_video(root / 'videos' / 'observation.images.top' / 'chunk-000' / 'file-000.mp4',
-              [frame(episode, t) for episode, T in enumerate(LENGTHS) for t in range(T)])
-  starts = np.cumsum([0, *LENGTHS])[:-1]
-  video = 'videos/observation.images.top'
-  write_parquet(root / 'meta' / 'episodes' / 'chunk-000' / 'file-000.parquet', {
-      'episode_index': list(range(3)), 'length': list(LENGTHS), 'data/chunk_index': [0] * 3, 'data/file_index': [0] * 3,
-      f'{video}/chunk_index': [0] * 3, f'{video}/file_index': [0] * 3,
-      f'{video}/from_timestamp': (starts / RATE).tolist(), 'stats/action/min': [[0.0]] * 3})
-  write_parquet(root / 'meta' / 'tasks.parquet', {'task_index': [0, 1], '__index_level_0__': list(TASKS)})
-  return str(root)
-
-
-@pytest.mark.parametrize('write', [lerobot_2, lerobot_3])
-def test_lerobot(write, tmp_path):
-  path = write(tmp_path / 'towels')
-  source = build(LeRobotBuilder, Request('lerobot', path=path, mapping=KeyMapping(success='next.success')), tmp_path)
-  assert source.metadata['dropped'] == []
-  assert source.task.observation == {
-      'state': ArraySpec('continuous', (6,)), 'images.top': ArraySpec('image', (HEIGHT, WIDTH, 3)),
-      'instruction': ArraySpec('text')}
-  np.testing.assert_array_equal(source.table.length, LENGTHS)
-  np.testing.assert_array_equal(source.table.success, [True, False, True])
-  columns = step_columns([(1, 6)]) if write is lerobot_2 else {
-      key: column[5:11] for key, column in step_columns(list(enumerate(LENGTHS))).items()}
-  np.testing.assert_array_equal(source[1].observation['state'], np.float32(columns['observation.state']))
-  np.testing.assert_allclose(in_own_units(source, source[1]), columns['action'], atol=1e-3)
-  assert source[1].observation['instruction'] == [TASKS[1]] * 6
-  for episode, T in enumerate(LENGTHS):
-    means = source[episode].observation['images.top'][:].mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(means, [frame(episode, t).mean() for t in range(T)], atol=3)
-
-
-def test_lerobot_damage(tmp_path):
-  path = pathlib.Path(lerobot_2(tmp_path / 'towels'))
-  video = path / 'videos' / 'chunk-000' / 'observation.images.top' / 'episode_000001.mp4'
-  write_video(video, [frame(1, t) for t in range(4)])
-  table = path / 'data' / 'chunk-000' / 'episode_000002.parquet'
-  table.write_bytes(table.read_bytes()[:-20])
-  source = build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path, 0.7)
-  short, cut = source.metadata['dropped']
-  assert len(source) == 1 and 'episode 1: episode_000001.mp4 has 4 frames of 6' in short
-  assert cut.startswith('episode 2: cannot be read on')
-  (path / 'meta' / 'info.json').unlink()
-  with pytest.raises(InputError, match='is no LeRobot dataset: meta/info.json'):
-    build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path)
 
 
 # Recorded
@@ -393,9 +293,32 @@ def test_steps_that_differ_are_refused(tmp_path):
   with pytest.raises(InputError, match='observation.camera'):
     writer.append({'joints': np.zeros(3), 'camera': np.zeros((4, 4, 3), np.uint8)}, 1)
   writer.append({'joints': np.ones(3)}, 0)
-  writer.close_episode()
+  for final, message in (({}, 'joints'), ({'joints': np.ones(2)}, 'joints'), ({'joints': np.ones(3), 'arm': 1}, 'arm')):
+    with pytest.raises(InputError, match=f'final observation .* differs from its first in observation.{message}'):
+      writer.close_episode(final)
+  writer.close_episode({'joints': np.ones(3)})  # what was refused lost nothing
+  writer.append({'camera': np.zeros((4, 4, 3), np.uint8)}, 1)
+  with pytest.raises(InputError, match='observation.camera'):
+    writer.append({'camera': np.zeros((4, 6, 3), np.uint8)}, 1)
+  writer.drop_episode()
   with pytest.raises(InputError, match='holds no episode of an EpisodeWriter'):
     build(RecordedBuilder, Request('recorded', path=str(tmp_path / 'none')), tmp_path)
+
+
+@pytest.mark.parametrize(('size', 'message'), [
+    (4, ''), (3, r'observation.state is continuous \(4,\) there, continuous \(3,\) here\. Mend the mapping'),
+])
+def test_an_environment_that_shows_something_else(size, message, tmp_path):
+  writer = EpisodeWriter(tmp_path / 'logs')
+  for step in range(3):
+    writer.append({'state': np.full(size, step / 2)}, step % 2)
+  writer.close_episode()
+  request = Request('recorded', path=str(tmp_path / 'logs'), environment='classic_control/CartPole-v1')
+  if not message:
+    assert len(build(RecordedBuilder, request, tmp_path)) == 1
+    return
+  with pytest.raises(InputError, match=f'cannot be evaluated on classic_control/CartPole-v1: {message}'):
+    build(RecordedBuilder, request, tmp_path)
 
 
 def log_for_ever(folder, closed):
@@ -434,5 +357,3 @@ def test_writers_may_share_a_folder_and_a_torn_file_is_named(tmp_path):
   source = build(RecordedBuilder, Request('recorded', path=str(tmp_path / 'logs')), tmp_path, 0.5)
   assert [int(source[i].action[0]) for i in range(3)] == [0, 1, 3]
   assert source.metadata['dropped'][0].startswith('00000002.npz: cannot be read')
-
-

@@ -95,6 +95,13 @@ def test_entries_that_are_wrong(settings, message):
     requests(data_config('data', robot=entry(**settings)))
 
 
+def test_home_in_a_path(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  mixture = dict(doors=entry(dataset='minari', path='~/door'), text_folder=entry(path='~/texts'))
+  assert [request.path for request in requests(data_config('data', **mixture))] == [
+      f'{tmp_path}/door', f'{tmp_path}/texts']
+
+
 def test_an_entry_of_several_datasets():
   games = entry(dataset='rlds', path='/data/rlu_atari', tasks=('Pong_run_1', 'Qbert_run_1'),
                 mapping=dict(action_values=18))

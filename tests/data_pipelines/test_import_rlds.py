@@ -206,7 +206,7 @@ def test_pictures_that_do_not_decode_or_change_their_size(tmp_path):
   path = pathlib.Path(prepare_folder(tmp_path, 'rlu_atari', episodes))
   source = build(Builder, Request('rlds', path=str(path)), tmp_path, 0.5)
   assert len(source) == 4
-  assert 'record 1: observation, picture 2: it does not decode' in source.metadata['dropped'][0]
+  assert 'record 1: observation, picture 2: no picture that decodes' in source.metadata['dropped'][0]
 
 
 def test_a_truncated_file_loses_its_own_episodes_only(tmp_path):
@@ -271,6 +271,8 @@ def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
     RLDSReader(str(path), 'tests')
   with pytest.raises(InputError, match='nor a prepared dataset of that name.*tfds build rlu_atari'):
     RLDSReader('rlu_atari', '')
+  with pytest.raises(InputError, match='nor a prepared dataset of that name'):
+    RLDSReader('gs://bucket/robots', '')
   info = path / 'dataset_info.json'
   info.write_text(info.read_text().replace('array_record', 'riegeli'))
   with pytest.raises(InputError, match='is riegeli, which needs TensorFlow.*tfds convert_format'):

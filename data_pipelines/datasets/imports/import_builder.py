@@ -8,16 +8,16 @@ found before training; and nothing downstream knows that there are other formats
 import abc
 from collections.abc import Iterable, Iterator, Mapping
 import functools
-import os
 from typing import Any
 
 from data_pipelines.datasets.builder import Example, RequestBuilder
-from data_pipelines.datasets.files import fingerprint
+from data_pipelines.datasets.catalogue import Request
 from data_pipelines.datasets.imports.conversion import convert
 from data_pipelines.datasets.imports.items import Damage, Reader
 from data_pipelines.datasets.imports.layout import Layout, make_layout
 from data_pipelines.datasets.rlds import EpisodeColumns, rlds_example, rlds_features
-from data_pipelines.environments.specs import TaskSpec
+from data_pipelines.environments.registry import task_spec
+from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
 
 
@@ -25,7 +25,7 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
   """A dataset of the episodes of a `Reader`.
 
   metadata.json holds, beside what a dataset of our own has, the bounds of the action (`action_bounds`, which undo the
-  scaling to [-1, 1]), what was guessed (`notes`), and the state of the files (`fingerprint`).
+  scaling to [-1, 1]) and what was guessed (`notes`).
   """
 
   @abc.abstractmethod
@@ -63,10 +63,11 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
 
   def _episodes(self) -> Iterator[Example]:
     layout = self._layout
+    if self.request.environment:
+      _check_environment(self.request, layout)
     self.info.metadata.update(
         notes=list(layout.notes),
-        action_bounds={'low': layout.low.tolist(), 'high': layout.high.tolist()} if len(layout.low) else None,
-        fingerprint=fingerprint(self.request.path) if os.path.isdir(self.request.path) else '')
+        action_bounds={'low': layout.low.tolist(), 'high': layout.high.tolist()} if len(layout.low) else None)
     table = EpisodeColumns()
     for example in self._good_examples():
       table.add(example)
@@ -89,3 +90,21 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
         self.skip(f'{raw.place}: {error}')
         continue
       yield rlds_example(self._spec(max_steps=demonstration.episode.length), demonstration)
+
+
+def _check_environment(request: Request, layout: Layout) -> None:
+  """Raises InputError where the environment to be evaluated on does not show and take what the dataset holds."""
+  task = task_spec(request.environment)
+  there = {f'observation.{key}': spec for key, spec in task.observation.items()} | {'action': task.action}
+  here = {f'observation.{key}': spec for key, (_, spec) in layout.observation.items()} | {'action': layout.action}
+  wrong = [f'{key} is {_told(there.get(key))} there, {_told(here.get(key))} here'
+           for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+  if wrong:
+    raise InputError(f'{request.name}: it cannot be evaluated on {request.environment}: {"; ".join(wrong)}. Mend the '
+                     'mapping (image_side=0 leaves pictures as large as they are), or leave the environment out')
+
+
+def _told(spec: ArraySpec | None) -> str:
+  if spec is None:
+    return 'missing'
+  return f'{spec.kind} {spec.shape}' + (f' of {spec.num_values} values' if spec.kind == 'discrete' else '')

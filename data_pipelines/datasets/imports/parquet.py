@@ -1,4 +1,4 @@
-"""Rows of Parquet files, a row at a time, nested lists as arrays."""
+"""Rows of Parquet files, a row at a time, nested lists as arrays. Whatever is read from such a file is read here."""
 
 from collections.abc import Collection, Iterator
 import os
@@ -8,25 +8,70 @@ import numpy as np
 
 from data_pipelines.datasets.imports.items import Damage, Item
 from data_pipelines.datasets.imports.packages import import_package
+from data_pipelines.errors import InputError
 
 _PICTURE_BYTES = 'bytes'  # the field that holds a picture in Hugging Face's layout
 
 
 def schema_of(file: str | os.PathLike) -> Any:
-  """The Arrow schema of a file."""
-  return import_package('pyarrow.parquet').read_schema(file)
-
-
-def rows(file: str | os.PathLike, columns: Collection[str], batch: int = 1) -> Iterator[dict[str, Any] | Damage]:
-  """Rows with these columns, `batch` of them read at once; a file that is damaged ends with a Damage."""
+  """The Arrow schema of a file; raises InputError where it cannot be read."""
   parquet = import_package('pyarrow.parquet')
   try:
-    with parquet.ParquetFile(file) as opened:
-      for table in opened.iter_batches(batch_size=batch, columns=list(columns)):
-        for place in range(table.num_rows):
-          yield {name: array_of(table.column(name)[place]) for name in columns}
-  except (OSError, ValueError) as error:  # Arrow's errors are of these
-    yield Damage(os.path.basename(file), f'cannot be read on ({error})')
+    return parquet.read_schema(file)
+  except _errors() as error:
+    raise InputError(f'{file}: not a readable Parquet file ({error})') from error
+
+
+def rows(file: str | os.PathLike, columns: Collection[str],
+         batch: int = 1) -> Iterator[tuple[str, dict[str, Any] | Damage]]:
+  """Rows with these columns, `batch` of them read at once, each after its place: the file and its number from 0.
+
+  A bad row is a Damage, and so is the rest of a row group that cannot be read; the rows behind it follow. A file that
+  cannot be opened is one Damage, as nobody knows its rows.
+  """
+  parquet = import_package('pyarrow.parquet')
+  try:
+    opened = parquet.ParquetFile(file)
+  except _errors() as error:
+    yield str(file), Damage(str(file), f'cannot be read ({error})')
+    return
+  with opened:
+    missing = sorted(set(columns) - set(opened.schema_arrow.names))
+    if missing:
+      yield str(file), Damage(str(file), f'it has no column {", ".join(missing)}', opened.metadata.num_rows)
+      return
+    start = 0
+    for group in range(opened.num_row_groups):
+      yield from _rows_of_group(opened, group, start, str(file), columns, batch)
+      start += opened.metadata.row_group(group).num_rows
+
+
+def _rows_of_group(opened: Any, group: int, start: int, file: str, columns: Collection[str],
+                   batch: int) -> Iterator[tuple[str, dict[str, Any] | Damage]]:
+  row, stop = start, start + opened.metadata.row_group(group).num_rows
+  try:
+    for table in opened.iter_batches(batch, row_groups=[group], columns=list(columns)):
+      for index in range(table.num_rows):
+        place = f'{file}, row {row}'
+        yield place, _row(table, index, columns, place)
+        row += 1
+  except _errors() as error:
+    place = f'{file}, rows {row} to {stop - 1}'
+    yield place, Damage(place, f'cannot be read ({error})', stop - row)
+
+
+def _row(table: Any, index: int, columns: Collection[str], place: str) -> dict[str, Any] | Damage:
+  row = {}
+  for name in columns:
+    try:
+      row[name] = array_of(table.column(name)[index])
+    except (*_errors(), ValueError, KeyError) as error:
+      return Damage(place, f'"{name}": {error}')
+  return row
+
+
+def _errors() -> tuple[type[Exception], ...]:
+  return OSError, import_package('pyarrow').ArrowException
 
 
 def array_of(scalar: Any) -> Any:

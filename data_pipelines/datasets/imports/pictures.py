@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.datasets.imports.items import Item
-from data_pipelines.datasets.pictures import encode_png
+from data_pipelines.datasets.pictures import encode_png, on_white, open_picture
+from data_pipelines.errors import InputError
 
 _JPEG_QUALITY = 95
 
@@ -16,9 +17,9 @@ def picture_size(picture: bytes | np.ndarray) -> tuple[int, int] | None:
   if isinstance(picture, np.ndarray):
     return picture.shape[0], picture.shape[1]
   try:
-    with Image.open(io.BytesIO(picture)) as image:
-      return image.height, image.width
-  except OSError:
+    with open_picture(picture) as file:
+      return file.height, file.width
+  except InputError:
     return None
 
 
@@ -34,13 +35,19 @@ def encoded_picture(picture: bytes | np.ndarray, item: Item, size: tuple[int, in
   Raises:
     ValueError: it does not decode, or is no picture of that size.
   """
-  pixels, encoding = (picture, None) if isinstance(picture, np.ndarray) else _decoded(picture)
-  rgb = _rgb(pixels, item.stacked)
+  encoding = None
+  if isinstance(picture, np.ndarray):
+    rgb = _rgb(_of_pixels(picture), item.stacked)
+  else:
+    with open_picture(picture) as file:
+      encoding = file.format
+      as_it_is = file.mode == 'RGB' and not file.has_transparency_data and encoding in ('PNG', 'JPEG')
+      rgb = _rgb(file, item.stacked)
   if rgb.shape[:2] != size:
     raise ValueError(f'it is {rgb.shape[0]}x{rgb.shape[1]}, the first one {size[0]}x{size[1]}')
   if size != scaled:
     rgb = np.asarray(Image.fromarray(rgb).resize(scaled[::-1], Image.Resampling.BOX))
-  elif encoding and pixels.shape[2:] == (3,):
+  elif encoding and as_it_is:
     return picture
   if encoding != 'JPEG' and not item.lossy:
     return encode_png(rgb)
@@ -49,25 +56,18 @@ def encoded_picture(picture: bytes | np.ndarray, item: Item, size: tuple[int, in
   return buffer.getvalue()
 
 
-def _decoded(picture: bytes) -> tuple[np.ndarray, str | None]:
-  """uint8 [height, width] or [height, width, channels], and PNG or JPEG if that is its encoding."""
-  try:
-    with Image.open(io.BytesIO(picture)) as image:
-      known = image.mode in ('L', 'RGB', 'RGBA')
-      pixels = np.asarray(image if known else image.convert('RGB'))
-      return pixels, image.format if known and image.format in ('PNG', 'JPEG') else None
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's for a damaged file
-    raise ValueError(f'it does not decode ({error})') from error
-
-
-def _rgb(pixels: np.ndarray, stacked: bool) -> np.ndarray:
-  """Grey is repeated, alpha is dropped; of stacked frames the three newest become red, green and blue."""
+def _of_pixels(pixels: np.ndarray) -> Image.Image:
   if pixels.dtype != np.uint8:
     raise ValueError(f'it is {pixels.dtype}, not uint8')
-  if pixels.ndim == 2:
-    pixels = pixels[..., None]
-  if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
+  if pixels.ndim == 3 and pixels.shape[-1] == 1:
+    pixels = pixels[..., 0]
+  if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[-1] not in (3, 4)):
     raise ValueError(f'it has the shape {pixels.shape}')
-  if pixels.shape[-1] == 1:
-    return np.repeat(pixels, 3, axis=-1)
-  return np.ascontiguousarray(pixels[..., -3:] if stacked else pixels[..., :3])
+  return Image.fromarray(pixels)
+
+
+def _rgb(picture: Image.Image, stacked: bool) -> np.ndarray:
+  """uint8 [height, width, 3]; of four stacked frames the three newest become red, green and blue."""
+  if stacked and picture.mode == 'RGBA':
+    return np.ascontiguousarray(np.asarray(picture)[..., -3:])
+  return np.asarray(on_white(picture))

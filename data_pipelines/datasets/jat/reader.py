@@ -40,11 +40,11 @@ class JATReader:
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
     columns = {name: self._columns[name] for name in names}
     for file in self._files:
-      for number, row in enumerate(rows(file, columns.values())):
+      for place, row in rows(file, columns.values()):
         if isinstance(row, Damage):
           yield row
-          continue
-        yield RawEpisode(f'{file.name}, row {number}', {name: row[column] for name, column in columns.items()})
+        else:
+          yield RawEpisode(place, {name: row[column] for name, column in columns.items()})
 
   def _first_row(self):
     """The columns by name, and the first row that can be read."""
@@ -52,13 +52,14 @@ class JATReader:
     for file in self._files:
       try:
         columns = {column.name: column for column in schema_of(file)}
-      except (OSError, ValueError) as error:
+      except InputError as error:
         problem = str(error)
         continue
-      row = next(rows(file, columns), None)
-      if isinstance(row, dict):
-        return columns, row
-    raise InputError(f'{self._files[0].parent}: no file of it can be read ({problem})')
+      for _, row in rows(file, columns):
+        if isinstance(row, dict):
+          return columns, row
+        problem = f'{row.place}: {row.problem}'
+    raise InputError(f'{self._files[0].parent}: no row of it can be read ({problem})')
 
 
 def _names(columns: list[str]) -> dict[str, str]:

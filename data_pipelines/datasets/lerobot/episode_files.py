@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
+from data_pipelines.datasets.files import json_lines
 from data_pipelines.datasets.imports.items import Damage
 from data_pipelines.datasets.imports.parquet import rows, schema_of
 from data_pipelines.errors import InputError
@@ -75,12 +75,10 @@ def _version_3(root: pathlib.Path, info: Mapping[str, Any], cameras: list[str], 
 
 
 def _json_lines(file: pathlib.Path) -> Iterator[dict[str, Any]]:
-  try:
-    for line in file.read_text(encoding='utf-8').splitlines():
-      if line.strip():
-        yield json.loads(line)
-  except (OSError, ValueError) as error:
-    raise InputError(f'{file}: cannot be read ({error})') from error
+  def refuse(problem: str) -> None:
+    raise InputError(problem)
+
+  return (line for _, line in json_lines(file, refuse))
 
 
 def _parquet_rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -89,11 +87,8 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   if not files:
     raise InputError(f'{path} holds no Parquet file')
   for file in files:
-    try:
-      columns = [name for name in schema_of(file).names if not name.startswith('stats/')]
-    except (OSError, ValueError) as error:
-      raise InputError(f'{file}: cannot be read ({error})') from error
-    for row in rows(file, columns, batch=1024):
+    columns = [name for name in schema_of(file).names if not name.startswith('stats/')]
+    for place, row in rows(file, columns, batch=1024):
       if isinstance(row, Damage):
-        raise InputError(f'{file}: {row.problem}')
+        raise InputError(f'{place}: {row.problem}')
       yield row

@@ -40,8 +40,11 @@ class LeRobotReader:
     self.items: Mapping[str, Item] = {
         name: _item(feature) for name, feature in features.items() if name not in _BOOKKEEPING
     } | {_TASK: Item('text')}
-    self._episodes = episode_files(root, self._info, self._cameras)
-    self._tasks = task_names(root, self._info)
+    try:
+      self._episodes = episode_files(root, self._info, self._cameras)
+      self._tasks = task_names(root, self._info)
+    except KeyError as error:
+      raise InputError(f'{path} is no LeRobot dataset: nothing in meta says {error}') from error
 
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
     columns = [name for name in names if name not in self._cameras and name != _TASK]
@@ -49,11 +52,9 @@ class LeRobotReader:
     for files in self._episodes:
       place = f'episode {files.index}'
       steps = tables.steps(files)
-      if isinstance(steps, str):
-        yield Damage(place, steps)
-        continue
       if len(steps) != files.length:
-        yield Damage(place, f'{files.table.name} has {len(steps)} steps of its {files.length}')
+        damage = f' ({tables.damage})' if tables.damage else ''
+        yield Damage(place, f'{files.table.name} has {len(steps)} steps of its {files.length}{damage}')
         continue
       items = {name: self._column(name, [step[name] for step in steps]) for name in columns}
       for camera in set(names) & set(self._cameras):
@@ -64,29 +65,46 @@ class LeRobotReader:
       yield RawEpisode(place, items)
 
   def _column(self, name: str, values: list[Any]) -> Any:
-    return values if self.items[name].kind in ('image', 'text') else np.array(values)
+    if self.items[name].kind in ('image', 'text'):
+      return values
+    try:
+      return np.array(values)
+    except ValueError:  # ragged, which whoever converts the episode names
+      return values
 
 
 class _Tables:
-  """Steps by episode out of tables that are read once from their start, as episodes follow one another."""
+  """Steps by episode out of tables that are read once from their start, as episodes follow one another.
+
+  Attributes:
+    damage: the last of the present file that could not be read, and why; nobody knows whose steps those were.
+  """
 
   def __init__(self, columns: list[str]):
     self._columns = columns
     self._file: pathlib.Path | None = None
-    self._rows: Iterator[dict[str, Any] | Damage] = iter(())
-    self._next: dict[str, Any] | Damage | None = None
+    self._rows: Iterator[dict[str, Any]] = iter(())
+    self._next: dict[str, Any] | None = None
+    self.damage = ''
 
-  def steps(self, files: EpisodeFiles) -> list[dict[str, Any]] | str:
-    """The steps of an episode, or why there are none."""
+  def steps(self, files: EpisodeFiles) -> list[dict[str, Any]]:
+    """The steps of an episode that can be read."""
     if files.table != self._file:
-      self._file, self._rows = files.table, rows(files.table, self._columns, _ROWS)
+      self._file, self._rows, self.damage = files.table, self._good_rows(files.table), ''
       self._next = next(self._rows, None)
     steps = []
-    while isinstance(self._next, dict) and self._next['episode_index'] <= files.index:
+    while self._next and self._next['episode_index'] <= files.index:
       if self._next['episode_index'] == files.index:
         steps.append(self._next)
       self._next = next(self._rows, None)
-    return self._next.problem if isinstance(self._next, Damage) else steps
+    return steps
+
+  def _good_rows(self, table: pathlib.Path) -> Iterator[dict[str, Any]]:
+    for place, row in rows(table, self._columns, _ROWS):
+      if isinstance(row, Damage):
+        self.damage = f'{place}: {row.problem}'
+      else:
+        yield row
 
 
 def _item(feature: Mapping[str, Any]) -> Item:

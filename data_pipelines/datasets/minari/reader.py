@@ -25,7 +25,7 @@ class MinariReader:
   last_step = 'action'
 
   def __init__(self, path: str):
-    folder = pathlib.Path(path).expanduser() / _FOLDER
+    folder = pathlib.Path(path) / _FOLDER
     if not (folder / 'metadata.json').is_file():
       raise InputError(f'{path} is no Minari dataset: it has no {_FOLDER}/metadata.json')
     minari = import_package('minari')

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.datasets.pictures import encode_png
+from data_pipelines.datasets.pictures import encode_png, png_shape
 from data_pipelines.errors import InputError
 
 SUFFIX = '.npz'
 PICTURES = ('.png', '.ends')  # behind a picture's name: all its PNGs one after the other, and where each ends
+_OBSERVED = 'observation.'
 
 
 class EpisodeWriter:
@@ -47,14 +48,9 @@ class EpisodeWriter:
     Raises:
       InputError: it differs from the episode's first step in its keys, shapes or types.
     """
-    step = {f'observation.{key}': _value(value) for key, value in observation.items()}
-    step |= {'action': _value(action), 'reward': np.float32(reward)}
-    looks = {name: _look(value) for name, value in step.items()}
-    if self._steps and looks != self._looks:
-      wrong = sorted(name for name in looks.keys() | self._looks.keys() if looks.get(name) != self._looks.get(name))
-      raise InputError(f'step {len(self._steps)} of the episode differs from its first in {", ".join(wrong)}: '
-                       f'{[looks.get(name) for name in wrong]} instead of {[self._looks.get(name) for name in wrong]}')
-    self._looks = looks
+    step = _observed(observation) | {'action': _value(action), 'reward': np.float32(reward)}
+    if self._steps:
+      _check(f'step {len(self._steps)} of the episode', step, self._steps[0])
     self._steps.append(step)
 
   def close_episode(self, final_observation: Mapping[str, Any] | None = None, terminated: bool = False,
@@ -68,15 +64,20 @@ class EpisodeWriter:
 
     Returns:
       its file.
+
+    Raises:
+      InputError: there are no steps, or the final observation differs from the first in its keys, shapes or types.
     """
     if not self._steps:
       raise InputError('the episode has no steps; append one before it is closed')
+    final = {}
+    if final_observation is not None:
+      final = _observed(final_observation)
+      first = {name: value for name, value in self._steps[0].items() if name.startswith(_OBSERVED)}
+      _check('the final observation of the episode', final, first)
     arrays = {}
     for name in self._steps[0]:
-      values = [step[name] for step in self._steps]
-      if name.startswith('observation.') and final_observation is not None:
-        values.append(_value(final_observation[name.removeprefix('observation.')]))
-      arrays |= _arrays(name, values)
+      arrays |= _arrays(name, [step[name] for step in (*self._steps, final) if name in step])
     arrays |= {'terminated': np.bool_(terminated), 'action_low': self._bounds[0], 'action_high': self._bounds[1]}
     if success is not None:
       arrays['success'] = np.bool_(success)
@@ -90,7 +91,6 @@ class EpisodeWriter:
 
   def _start(self) -> None:
     self._steps: list[dict[str, Any]] = []
-    self._looks: dict[str, Any] = {}
 
   def _write(self, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
     """Under another name first: a file that has its own is whole."""
@@ -114,6 +114,19 @@ class EpisodeWriter:
     return target
 
 
+def _observed(observation: Mapping[str, Any]) -> dict[str, Any]:
+  return {_OBSERVED + key: _value(value) for key, value in observation.items()}
+
+
+def _check(what: str, step: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+  """Raises InputError where a step has other items than the first, or items of another look."""
+  looks, wanted = ({name: _look(value) for name, value in items.items()} for items in (step, first))
+  wrong = sorted(name for name in looks.keys() | wanted.keys() if looks.get(name) != wanted.get(name))
+  if wrong:
+    raise InputError(f'{what} differs from its first in {", ".join(wrong)}: '
+                     f'{[looks.get(name) for name in wrong]} instead of {[wanted.get(name) for name in wrong]}')
+
+
 def _value(value: Any) -> Any:
   """A picture as PNG, a str as it is, all else as an array."""
   if isinstance(value, str):
@@ -127,6 +140,8 @@ def _value(value: Any) -> Any:
 
 
 def _look(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return png_shape(value)
   return (value.shape, value.dtype.kind) if isinstance(value, (np.ndarray, np.generic)) else type(value).__name__
 
 

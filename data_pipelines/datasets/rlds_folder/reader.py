@@ -86,7 +86,7 @@ def _open(path: str) -> tfds.core.DatasetBuilder:
 def _open_by_name(name: str) -> tfds.core.DatasetBuilder:
   try:
     return tfds.core.read_only_builder.builder_from_files(name)
-  except tfds.core.DatasetNotFoundError as error:
+  except (tfds.core.DatasetNotFoundError, ValueError) as error:  # ValueError: what is no name, as gs://bucket/folder
     raise InputError(
         f'there is no folder {name}, nor a prepared dataset of that name in {tfds.core.constants.DATA_DIR} (set '
         f'TFDS_DATA_DIR if yours are elsewhere). If it is in the catalogue: pip install "gato_jax[tf]"; tfds build '
