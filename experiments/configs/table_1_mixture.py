@@ -2,8 +2,9 @@
 
 A row is filled by an importer, named below with the public dataset or the folder of your own that stands for it; any
 other row by the suites that are made here for it (the `row` of data_pipelines/datasets/catalogue.py), with the paper's
-number of episodes, shared equally by the tasks there are, MOST_EPISODES at most each. Paths are looked for under `corpora/`; set others with
-`--config.data.mixture.KEY.path=PATH`, and leave a row out with `--config.data.mixture.KEY.weight=0`.
+number of episodes, shared equally by the tasks there are, MOST_EPISODES at most each. Paths are looked for under
+`corpora/`; set others with `--config.data.mixture.KEY.path=PATH`, and leave a row out with
+`--config.data.mixture.KEY.weight=0`.
 
     gato-jax train --config=experiments/configs/gato_79m.py --dry_run     # what is there, what is missing
 """
