@@ -39,7 +39,8 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
   state = state_bytes(abstract)
   shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   rows = config.training.batch_size // shards // config.training.accumulation
-  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size)
+  flash = not target.is_tpu and config.model.positions != 'transformer_xl'
+  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, flash)
   gradients = state_bytes(abstract.parameters)
   flops = program_flops(config, target_share) if flops is None else flops
   return Plan(
@@ -68,13 +69,17 @@ def state_bytes(abstract: Any) -> float:
       math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)))
 
 
-def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int) -> float:
-  """What the forward pass keeps for the backward pass in bfloat16, one layer's work, and a chunk of the head."""
+def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, flash: bool) -> float:
+  """What the forward pass keeps for the backward pass in bfloat16, one layer's work, and a chunk of the head.
+
+  Unless attention is `flash`, there are scores and weights of the causal half, 12 bytes for each pair.
+  """
   model, positions = config.model, rows * config.data.sequence_length
+  scores = 0 if flash else 3 * model.heads * config.data.sequence_length / tensor
   split = (4 * model.heads * model.head_size + 2 * model.feed_forward) / tensor
-  a_layer = {'none': split + 4 * model.width, 'dots': split * 0.75 + model.width, 'full': model.width}[model.remat]
-  work = split + 4 * model.width
-  return 2.0 * positions * (model.layers * a_layer + work) + _CHUNK_BYTES * vocabulary_size
+  work = split + 4 * model.width + scores
+  kept = {'none': work, 'dots': split * 0.75 + model.width, 'full': model.width}[model.remat]
+  return 2.0 * positions * (model.layers * kept + work) + _CHUNK_BYTES * vocabulary_size
 
 
 def formula_collectives(config: Any, mesh: dict[str, int], abstract: TrainState, rows: int) -> list[Collective]:
