@@ -25,6 +25,7 @@ def run(config: Any, topology: str, slices: int, target_share: float, search: bo
   # JAX itself stays on the CPU: the TPU's compiler is asked for by name, and must not look for a TPU.
   os.environ['JAX_PLATFORMS'] = 'cpu'
   os.environ['TPU_SKIP_MDS_QUERY'] = '1'
+  os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # no chip is opened, so several plans may be made at once
   from gato_jax.planning import report
   from gato_jax.planning.estimate import estimate
   from gato_jax.planning.plan import make_plan
