@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from gato_jax.group import Group
+from gato_jax.group import Group, LostProcess
 from gato_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
@@ -67,7 +67,9 @@ class Checkpoints:
   def __init__(self, workdir: str, keep: int, keep_every: int = 0, keep_best: int = 0, group: Group | None = None,
                timeout: float = 900.0):
     # Orbax logs a stack trace a thread when a save fails. The failure is raised here, once, with its remedy.
-    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    logging.getLogger('absl').setLevel(logging.ERROR)
+    logging.getLogger('absl').addFilter(self._note)
+    self._error: BaseException | None = None
     self._workdir = epath.Path(workdir).resolve()
     self._directory = self._workdir / FOLDER
     self._policy = _preservation_policy(keep, keep_every, keep_best)
@@ -106,7 +108,7 @@ class Checkpoints:
 
   def check(self) -> None:
     """Raises InputError if the save in the background has failed; never waits."""
-    if self._saving and not self._checkpointer.is_saving_in_progress():
+    if self._saving and (self._error or not self._checkpointer.is_saving_in_progress()):
       self.wait()
 
   def wait(self) -> None:
@@ -115,7 +117,9 @@ class Checkpoints:
       return
     (step, response), self._saving = self._saving, None
     try:
-      response.result()
+      self._finish(response)
+    except (InputError, LostProcess):
+      raise  # of another process
     except Exception as error:  # Orbax passes on whatever its storage layer raised
       raise self._failure(step, error) from error
 
@@ -143,6 +147,7 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for the save in the background, unless a process has failed. Raises InputError if it failed."""
+    logging.getLogger('absl').removeFilter(self._note)
     if self._group.failed:
       return
     try:
@@ -160,6 +165,25 @@ class Checkpoints:
       )
     except OSError as error:
       raise InputError(f'{self._directory} cannot be used: {error}; name another directory with --workdir') from error
+
+  def _note(self, record: logging.LogRecord) -> bool:
+    """Takes failures of a background save from Orbax's log, and lets nothing through."""
+    if record.exc_info and 'background save thread' in record.getMessage():
+      self._error = record.exc_info[1]
+    return False
+
+  def _finish(self, response) -> None:
+    """Waits for a save, but not with a process that has failed: there, Orbax would wait for it for 20 minutes."""
+    while True:
+      self._group.check()
+      if self._error and self._group.count > 1:
+        raise self._error
+      try:
+        response.result(timeout=0.1)
+        return
+      except TimeoutError:
+        if not self._checkpointer.is_saving_in_progress():
+          raise
 
   def _agree_on_steps(self) -> None:
     everyone = self._group.gather('checkpoints', self.steps, self._timeout)
@@ -181,6 +205,7 @@ class Checkpoints:
       (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
 
   def _failure(self, step: int, error: Exception) -> InputError:
+    self._error = None
     if self._group.count == 1:
       self._checkpointer = self._open()  # the one that failed would raise the same error again and again
     kept = f'the last good checkpoint is step {self.steps[-1]}' if self.steps else 'there is no checkpoint yet'
