@@ -147,7 +147,7 @@ def _moved(kind: str, instruction: _Instruction, size: int) -> float:
 
 def _axes(rest: str, mesh_shape: dict[str, int]) -> tuple[tuple[str, ...], int]:
   """The axes that a collective's groups run along, and the size of a group."""
-  group = _first_group(rest, math.prod(mesh_shape.values()))
+  group = first_group(rest, math.prod(mesh_shape.values()))
   if len(group) <= 1:
     return (), 1
   places = np.array(np.unravel_index(group, tuple(mesh_shape.values())))
@@ -155,7 +155,8 @@ def _axes(rest: str, mesh_shape: dict[str, int]) -> tuple[tuple[str, ...], int]:
   return axes, len(group)
 
 
-def _first_group(rest: str, devices: int) -> list[int]:
+def first_group(rest: str, devices: int) -> list[int]:
+  """The devices of the first of a collective's groups, as places in the mesh; `rest` is its text after the opcode."""
   iota = re.search(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', rest)
   if iota:
     groups, size = int(iota.group(1)), int(iota.group(2))
@@ -163,6 +164,9 @@ def _first_group(rest: str, devices: int) -> list[int]:
     if iota.group(4):
       ids = ids.transpose([int(d) for d in iota.group(4).split(',')])
     return ids.reshape(groups, size)[0].tolist()
+  named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
+  if named:
+    return _group_of_named_axes(*named.groups())
   listed = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
   if listed:
     return [int(d) for d in listed.group(1).split(',') if d]
@@ -170,3 +174,20 @@ def _first_group(rest: str, devices: int) -> list[int]:
   if pairs:
     return [int(d) for d in pairs.groups()]
   return list(range(devices))  # replica_groups={}: all
+
+
+def _group_of_named_axes(mesh: str, used: str) -> list[int]:
+  """`'axis_0'=2,'axis_1'=8`, `'axis_1'` or a part of it, `'axis_1':(2)4`: the four-way one after a two-way one."""
+  sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+  ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+  places = [slice(0, 1)] * len(sizes)
+  parts = []
+  for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", used):
+    axis = list(sizes).index(name)
+    places[axis] = slice(None)
+    if size:
+      after = sizes[name] // (int(before) * int(size))
+      parts.append((axis, slice(0, int(size) * after, after)))
+  for axis, part in parts:
+    places[axis] = part
+  return ids[tuple(places)].ravel().tolist()

@@ -19,7 +19,7 @@ from gato_jax.inspection import inspect
 from gato_jax.mesh import make_abstract_mesh
 from gato_jax.planning.estimate import estimate
 from gato_jax.planning.flops import count_flops
-from gato_jax.planning.hlo import Collective, collectives, loop_turns, parse
+from gato_jax.planning.hlo import Collective, collectives, first_group, loop_turns, parse
 from gato_jax.planning.plan import Needs, Plan
 from gato_jax.planning.report import describe, table
 from gato_jax.planning.search import search
@@ -160,6 +160,20 @@ for found in collectives(jax.jit(f).lower(kernels, x).compile().as_text(), dict(
   done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True, text=True, check=True)
   [line] = done.stdout.splitlines()
   assert line == str(('all-gather', ('fsdp',), 8, 5.0, 5 * 64 * 64 * 4.0))
+
+
+@pytest.mark.parametrize(('groups', 'group'), [
+    ("mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", [0, 1, 2, 3]),
+    ("mesh['axis_0'=2,'axis_1'=4] {'axis_0'}", [0, 4]),
+    ("mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", list(range(8))),
+    ("mesh['axis_0'=8] {'axis_0':(2)2}", [0, 2]),
+    ("mesh['axis_0'=8] {'axis_0':(1)2}", [0, 4]),
+    ('[2,4]<=[4,2]T(1,0)', [0, 2, 4, 6]),
+    ('{{0,4},{1,5}}', [0, 4]),
+    ('{}', list(range(8))),
+])
+def test_first_group(groups, group):
+  assert first_group(f'%x), channel_id=1, replica_groups={groups}, dimensions={{0}}', 8) == group
 
 
 def test_targets():
