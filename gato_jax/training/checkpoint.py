@@ -183,7 +183,8 @@ class Checkpoints:
         return
       except TimeoutError:
         if not self._checkpointer.is_saving_in_progress():
-          raise
+          response.result()
+          return
 
   def _agree_on_steps(self) -> None:
     everyone = self._group.gather('checkpoints', self.steps, self._timeout)
