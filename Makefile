@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
 
-.PHONY: quickstart test test-fast lint clean
+.PHONY: quickstart test test-fast chaos lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gato-jax quickstart --workdir=$(WORKDIR)
@@ -15,6 +15,9 @@ test: $(VENV)/.developing
 
 test-fast: $(VENV)/.developing
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+chaos: $(VENV)/.developing
+	$(BIN)/python -m tests.gato_jax.chaos --runs=20
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ CORE = [
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12',  # the v1 API
     'pillow>=10.0',
+    'pyyaml>=6.0',
     'rich>=13.0',
     'sentencepiece>=0.2.0',
     'tensorboardX>=2.6.2',
@@ -61,7 +62,9 @@ EXTRAS = {
     'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
-    'dev': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
+    # Addresses such as gs:// and s3:// as checkpoint_dir.
+    'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
+    'dev': ['hypothesis>=6.100', 'kubeflow-trainer-api>=2.0', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
 }
 
 setuptools.setup(

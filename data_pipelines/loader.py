@@ -18,31 +18,26 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 
 _ROWS = 2**40  # as good as endless; the plan has a row for every number
 _BATCHES_AHEAD = 2  # for each reading thread
-_STATE_KEY = 'global_next_index'  # of Grain's ElasticIterator: rows drawn by all shards
+_STATE_KEY = 'global_next_index'  # of Grain's ElasticIterator: rows drawn
 
 
 class _Rows:
-  """Grain's view of the plan.
-
-  ElasticIterator gives shard k of n every n-th element from the k-th on. Elements are numbered so that these are k's
-  contiguous rows of the global batch, and the global batch is the same for every n.
-  """
+  """Grain's view of the plan: one host's rows of batch 0, of batch 1, and so on."""
 
   def __init__(self, plan: PackingPlan, cache: EpisodeCache, data_config: Any, padding_id: int, batch_size: int,
-               shard_count: int):
+               local_rows: Sequence[int]):
     self._plan = plan
     self._cache = cache
     self._size = data_config.sequence_length, data_config.patches_per_row, padding_id
     self._batch_size = batch_size
-    self._shard_count = shard_count
+    self._local_rows = local_rows
 
   def __len__(self) -> int:
     return _ROWS
 
   def __getitem__(self, element: int) -> PackedBatch:
-    batch, place = divmod(element, self._batch_size)
-    turn, shard = divmod(place, self._shard_count)
-    row = batch * self._batch_size + shard * (self._batch_size // self._shard_count) + turn
+    batch, place = divmod(element, len(self._local_rows))
+    row = batch * self._batch_size + self._local_rows[place]
     return lay_out(self._plan.row(row), self._cache, *self._size)
 
 
@@ -50,14 +45,13 @@ class Loader(Iterator[PackedBatch]):
   """Endless batches; see `make_loader`."""
 
   def __init__(self, rows: _Rows, source_names: Sequence[str], shares: np.ndarray, filtered: Sequence[int],
-               batch_size: int, shard_index: int, shard_count: int, read_threads: int):
+               batch_rows: int, read_threads: int):
     self.source_names = tuple(source_names)
     self._wanted_shares = shares
     self._filtered = filtered
-    self._batch_size = batch_size
+    self._batch_rows = batch_rows
     self._batches = iter(grain.experimental.ElasticIterator(
-        grain.MapDataset.source(rows), batch_size,
-        grain.sharding.ShardOptions(shard_index=shard_index, shard_count=shard_count),
+        grain.MapDataset.source(rows), batch_rows, grain.sharding.ShardOptions(shard_index=0, shard_count=1),
         read_options=grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=_BATCHES_AHEAD * read_threads)))
     self._positions = np.zeros(len(source_names), np.int64)
     self._capacity = self._patches = self._slots = self._segments = self._rows = 0
@@ -68,19 +62,19 @@ class Loader(Iterator[PackedBatch]):
     return batch
 
   def get_state(self) -> int:
-    """Batches drawn so far, the same on every shard."""
-    return self._batches.get_state()[_STATE_KEY] // self._batch_size
+    """Batches drawn so far, the same on every host."""
+    return self._batches.get_state()[_STATE_KEY] // self._batch_rows
 
   def set_state(self, batches: int) -> None:
-    """Goes on after so many batches, whatever number of shards drew them."""
-    self._batches.set_state({_STATE_KEY: batches * self._batch_size})
+    """Goes on after so many batches, whatever number of hosts drew them."""
+    self._batches.set_state({_STATE_KEY: batches * self._batch_rows})
 
   def close(self) -> None:
     """Stops the reading threads."""
     self._batches.close()
 
   def report(self) -> dict[str, Any]:
-    """What this shard's batches so far were filled with.
+    """What this host's batches so far were filled with.
 
     Returns:
       position_fill and patch_fill, in [0, 1]; segments_per_row; and by dataset the share of the filled positions:
@@ -109,32 +103,30 @@ class Loader(Iterator[PackedBatch]):
 
 
 def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, *, seed: int,
-                batch_size: int, shard_index: int = 0, shard_count: int = 1) -> Loader:
+                batch_size: int, local_rows: Sequence[int] | None = None) -> Loader:
   """Batches of the mixture.
 
-  Batch i of all shards together is rows [i B, (i + 1) B) of the packing plan, whatever the number of shards; shard k of
-  n gives rows k B / n to (k + 1) B / n of it.
+  The global batch i is rows [i B, (i + 1) B) of the packing plan, whatever the number of hosts; a host reads only the
+  rows of it that its devices need.
 
   Args:
     data_config: the config's `data` section.
     sources: the datasets of the mixture.
     tokenizer: for all of them.
     seed: of the packing plan.
-    batch_size: B, rows over all shards.
-    shard_index: k.
-    shard_count: n.
+    batch_size: B, rows over all hosts.
+    local_rows: this host's places in the global batch, in [0, B); by default all of them.
 
   Raises:
-    InputError: B cannot be divided by n, or what `PackingPlan` and `open_index` find wrong.
+    InputError: what `PackingPlan` and `open_index` find wrong.
   """
-  if batch_size % shard_count:
-    raise InputError(f'training.batch_size={batch_size} cannot be divided among {shard_count} hosts')
+  local_rows = range(batch_size) if local_rows is None else local_rows
   indexes, filtered = open_indexes(data_config, sources, tokenizer)
   plan = PackingPlan(data_config, sources, indexes, seed)
   cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
-  rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, shard_count)
-  return Loader(rows, [source.name for source in sources], plan.shares, filtered, batch_size, shard_index, shard_count,
-                data_config.read_threads)
+  rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, local_rows)
+  names = [source.name for source in sources]
+  return Loader(rows, names, plan.shares, filtered, len(local_rows), data_config.read_threads)
 
 
 def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],

@@ -12,6 +12,7 @@ import ml_collections
 
 from data_pipelines.errors import InputError
 from gato_jax.config_file import load_config
+from gato_jax.group import FAILED, LOST, Preempted
 
 QUICKSTART = 'experiments/configs/quickstart.py'
 
@@ -45,9 +46,12 @@ def train(config: ml_collections.ConfigDict, workdir: str, dry_run: bool = False
     from gato_jax.dry_run import dry_run as check
 
     return check(config)
-  from gato_jax.training.loop import train as run
+  from gato_jax.distributed import together
 
-  run(config, workdir)
+  with together(config, workdir) as group:
+    from gato_jax.training.loop import train as run
+
+    run(config, workdir, group)
   return 0
 
 
@@ -111,8 +115,41 @@ def quickstart(config: ml_collections.ConfigDict, workdir: str) -> None:
   print(f'quickstart took {(time.monotonic() - start) / 60:.1f} minutes')
 
 
+@argument('--devices', type=int, default=0, help='lay the state out on so many devices; 0: those that are here')
+@argument('--slices', type=int, default=1, help='that the devices are in')
+def inspect(config: ml_collections.ConfigDict, workdir: str, devices: int = 0, slices: int = 1) -> None:
+  """Prints the resolved config and, of every array of the state, its shape, its layout and its bytes on a device."""
+  del workdir
+  from gato_jax.inspection import inspect as describe
+
+  print(describe(config, devices, slices))
+
+
+@argument('--topology', required=True, metavar='CHIP:SHAPE', help='such as v5e:16x16, v5p:4x4x4, h100:64')
+@argument('--slices', type=int, default=1, help='of that shape')
+@argument('--targets', type=float, default=0.25, help='share of the positions with a target (default: %(default)s)')
+@argument('--search', action='store_true', help='try meshes, remat policies and batch sizes, best first')
+@argument('--compiled', type=int, default=4, help='candidates of a search to compile (default: %(default)s)')
+def plan(config: ml_collections.ConfigDict, workdir: str, topology: str, slices: int = 1, targets: float = 0.25,
+         search: bool = False, compiled: int = 4) -> None:
+  """Compiles the train step for a pod that is not here: does it fit, how fast could it be, what does a run cost."""
+  del workdir
+  from gato_jax.planning.command import run
+
+  run(config, topology, slices, targets, search, compiled)
+
+
+def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Prints where the time of the workdir's run went, and plots it to WORKDIR/goodput.png."""
+  del config
+  from gato_jax.training.goodput import report
+
+  print(report(workdir))
+
+
 COMMANDS: dict[str, Callable[..., int | None]] = {
-    function.__name__: function for function in (prepare, train, evaluate, quickstart, datasets, benchmark)
+    function.__name__: function
+    for function in (prepare, train, evaluate, quickstart, datasets, benchmark, inspect, plan, goodput)
 }
 
 
@@ -136,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs one command. Bad input is printed without a stack trace and ends with exit status 2."""
+  """Runs one command. Bad input is printed without a stack trace and ends with exit status 2, a preemption with 75."""
   arguments, rest = parser().parse_known_args(argv)
   unknown = [argument for argument in rest if not argument.startswith('--config.') or '=' not in argument]
   if unknown:
@@ -146,14 +183,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     status = COMMANDS[command](load_config(config, rest), workdir, **own)
   except InputError as error:
-    status = _fail(error)
+    print(f'gato-jax: error: {error}', file=sys.stderr)
+    status = FAILED
+  except Preempted as stop:
+    print(f'gato-jax: {stop}', file=sys.stderr)
+    status = LOST
   if status:
     sys.exit(status)
-
-
-def _fail(error: InputError) -> int:
-  print(f'gato-jax: error: {error}', file=sys.stderr)
-  return 2
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ any key with `--config.a.b=value`. The tree is locked: a key that is not here is
 """
 
 import dataclasses
+from typing import Any
 
 import ml_collections
 
@@ -20,10 +21,13 @@ def default_config() -> ml_collections.ConfigDict:
   config.model = model_config()
   config.training = training_config()
   config.mesh = ml_collections.ConfigDict({
-      'replica': 1,  # across slices (DCN); -1 on one axis: the devices that are left
-      'fsdp': -1,  # batch and parameters
-      'tensor': 1,  # heads, feed-forward, vocabulary
+      'preset': 'hybrid',  # dp, fsdp, fsdp_tp, hybrid; see gato_jax.mesh. On one slice hybrid is fsdp
+      # Sizes of the axes instead of the preset's; 0: the preset's; -1 on one axis: the devices that are left.
+      'replica': 0,  # across slices (DCN): batch
+      'fsdp': 0,  # batch and parameters
+      'tensor': 0,  # heads, feed-forward, vocabulary
   })
+  config.faults = faults_config()
   config.acting = acting_config()
   config.evaluation = evaluation_config()
   return config.lock()
@@ -117,7 +121,10 @@ def training_config() -> ml_collections.ConfigDict:
       'nonfinite_limit': 10,  # steps in a row with a non-finite loss or gradient before training stops
       'log_every': 100,
       'checkpoint_every': 1000,
-      'keep_checkpoints': 2,
+      'keep_checkpoints': 2,  # the newest
+      'keep_every': 0,  # and those of steps that divide by this; 0: none
+      'keep_best': 0,  # and so many with the lowest loss
+      'checkpoint_dir': '',  # where they lie: a path, gs:// or s3://; empty: the workdir
   })
   config.optimizer = ml_collections.ConfigDict({
       'name': 'adamw',  # or muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest
@@ -135,6 +142,17 @@ def training_config() -> ml_collections.ConfigDict:
       'decay_steps': 0,  # 0: training.steps
   })
   return config
+
+
+def faults_config() -> ml_collections.ConfigDict:
+  """What a run does when processes, hosts or disks fail; seconds."""
+  return ml_collections.ConfigDict({
+      'start_timeout': 300.0,  # for all processes to come
+      'agree_timeout': 900.0,  # for all processes to come to a point where they wait for each other
+      'heartbeat_timeout': 100.0,  # of JAX's runtime: a process that is silent for so long is dead
+      'first_step_timeout': 3600.0,  # for the first step, compilation included; 0: no watchdog
+      'step_timeout': 900.0,  # for each step after it
+  })
 
 
 def acting_config() -> ml_collections.ConfigDict:
@@ -157,3 +175,15 @@ def evaluation_config() -> ml_collections.ConfigDict:
       'examples': 500,  # held-out captions and questions asked
       'text_characters': 50_000,  # of held-out text scored
   })
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:
+  """`key: old -> new` for every key of two nested dicts that differs."""
+  changes = []
+  for key in sorted({*old, *new}):
+    before, after = old.get(key), new.get(key)
+    if isinstance(before, dict) and isinstance(after, dict):
+      changes += changed_keys(before, after, f'{prefix}{key}.')
+    elif before != after:
+      changes.append(f'{prefix}{key}: {before!r} -> {after!r}')
+  return changes

@@ -1,4 +1,4 @@
-"""The mesh, and the one table that says how named array axes lie on it.
+"""The one table that says how named array axes lie on the mesh.
 
 Parameters name their axes where they are created (`parameter`), activations where they are constrained (`constrain`);
 nothing else in the model knows of devices.
@@ -8,45 +8,21 @@ from typing import Any
 
 from flax import nnx
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from data_pipelines.errors import InputError
-
-MESH_AXES = ('replica', 'fsdp', 'tensor')
+from gato_jax.mesh import BATCH_AXES
 
 # Logical axis -> mesh axes; an axis that is not here is on every device. `width` is the model width of parameters:
 # activations are split over `batch` and keep their width whole.
 LOGICAL_RULES: dict[str, tuple[str, ...]] = {
-    'batch': ('replica', 'fsdp'),
+    'batch': BATCH_AXES,
     'width': ('fsdp',),
     'vocabulary': ('tensor',),
     'heads': ('tensor',),
     'feed_forward': ('tensor',),
 }
-
-
-def make_mesh(mesh_config: Any) -> Mesh:
-  """Builds the mesh over all devices of all processes.
-
-  Args:
-    mesh_config: `replica`, `fsdp` and `tensor` sizes; at most one is -1 and takes the devices that are left.
-
-  Raises:
-    InputError: if the sizes do not multiply to the number of devices.
-  """
-  sizes = [int(getattr(mesh_config, axis)) for axis in MESH_AXES]
-  asked = ', '.join(f'{axis}={size}' for axis, size in zip(MESH_AXES, sizes, strict=True))
-  count = jax.device_count()
-  if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-    raise InputError(f'config.mesh ({asked}): sizes must be positive, and at most one may be -1 (what is left).')
-  if -1 in sizes:
-    sizes[sizes.index(-1)] = max(count // -int(np.prod(sizes)), 1)
-  if np.prod(sizes) != count:
-    raise InputError(
-        f'config.mesh ({asked}) does not fit {count} device{"s" * (count != 1)}: the sizes must multiply to {count}. '
-        'Set one of them to -1 to take what the others leave.')
-  return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def partition_spec(*logical_axes: str | None) -> PartitionSpec:
@@ -66,6 +42,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, partition_spec('batch'))
 
 
+def local_rows(sharding: NamedSharding, rows: int) -> tuple[int, ...]:
+  """The rows of a batch of so many that the devices of this process need, in order."""
+  slices = sharding.addressable_devices_indices_map((rows,)).values()
+  return tuple(sorted({row for (places,) in slices for row in range(*places.indices(rows))}))
+
+
 def parameter(
     initializer: jax.nn.initializers.Initializer, rngs: nnx.Rngs, shape: tuple[int, ...],
     logical_axes: tuple[str | None, ...]) -> nnx.Param:
@@ -83,7 +65,7 @@ def parameter_shardings(mesh: Mesh, abstract_state: Any) -> Any:
   """Shardings for every array of a tree with the model's parameters in it.
 
   Args:
-    mesh: from `make_mesh`.
+    mesh: from `make_mesh` or `make_abstract_mesh`.
     abstract_state: `nnx.State`, or any pytree that holds parameters with their metadata, such as the optimizer's
       moments. Arrays without axis names are put on every device.
 

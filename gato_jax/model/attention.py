@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gato_jax.mesh import platform
 from gato_jax.model import positions
 
 _MASKED = -1e30  # finite: a query that may look at nothing gets a number, not a NaN
@@ -110,7 +111,7 @@ def _cudnn_takes(q: jax.Array, relative: Relative | None) -> bool:
   """Whether cuDNN has a kernel, with gradients: it gives none for a bias that differs from row to row."""
   length, size = q.shape[1], q.shape[-1]
   fits = length % 2 == 0 and size % 8 == 0 and size <= 128 and q.dtype == jnp.bfloat16
-  return jax.default_backend() == 'gpu' and relative is None and fits
+  return platform() == 'gpu' and relative is None and fits
 
 
 def _relative_scores(relative: Relative, start: int, stop: int) -> jax.Array:

@@ -11,6 +11,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokens import LOCAL_POSITIONS
 from data_pipelines.tokenization.images import INTERVAL_BINS
 from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.mesh import platform
 from gato_jax.model import attention, positions
 from gato_jax.model.block import Block, Places
 from gato_jax.model.cache import Cache, TokenInputs, write
@@ -177,7 +178,7 @@ def check_model_config(config: Any) -> None:
 
 def _dtype(name: str) -> jnp.dtype:
   if name == 'auto':
-    name = 'bfloat16' if jax.default_backend() in ('tpu', 'gpu') else 'float32'
+    name = 'bfloat16' if platform() in ('tpu', 'gpu') else 'float32'
   return jnp.dtype(name)
 
 
@@ -193,7 +194,7 @@ def _stack(config: Any, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
 
 def _unroll(layers: int) -> bool:
   """Whether the scan over layers is written out: 10% faster on a CPU, where XLA fuses nothing across its loops."""
-  return jax.default_backend() == 'cpu' and layers <= _UNROLLED_LAYERS
+  return platform() == 'cpu' and layers <= _UNROLLED_LAYERS
 
 
 def _remat(layer, name: str):

@@ -3,10 +3,13 @@
 A checkpoint holds the arrays of the train state and, as JSON beside them, what else a run needs to go on: data state,
 config, vocabulary, wall clock. Orbax writes into a temporary folder and renames it, so a save that is cut short leaves
 no checkpoint; what is there but cannot be read is skipped, and said.
+
+A directory may be a local path, one that all hosts share if there are several, or a `gs://` or `s3://` address.
 """
 
 from collections.abc import Callable, Mapping
 import logging
+import math
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -16,12 +19,14 @@ from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.group import Group, LostProcess
 from gato_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
 FOLDER = 'checkpoints'
 TOKENIZER_FOLDER = 'tokenizer'  # beside the checkpoints, the same for all of them
 UNREADABLE_FOLDER = 'unreadable_checkpoints'
+_WORST = 1e30  # loss of a checkpoint without one
 COUNTERS = ('step', 'skipped', 'nonfinite_in_row')
 Wanted = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -50,17 +55,25 @@ class Checkpoints:
   Args:
     workdir: the run's directory; the checkpoints go below it.
     keep: how many to keep, the newest ones.
+    keep_every: steps that divide by it are kept as well; 0: none of them.
+    keep_best: so many with the lowest loss are kept as well.
+    group: the processes of the run.
+    timeout: seconds that they wait for each other when they restore.
 
   Raises:
     InputError: the directory cannot be made or written.
   """
 
-  def __init__(self, workdir: str, keep: int):
+  def __init__(self, workdir: str, keep: int, keep_every: int = 0, keep_best: int = 0, group: Group | None = None,
+               timeout: float = 900.0):
     # Orbax logs a stack trace a thread when a save fails. The failure is raised here, once, with its remedy.
-    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    logging.getLogger('absl').setLevel(logging.ERROR)
+    logging.getLogger('absl').addFilter(self._note)
+    self._error: BaseException | None = None
     self._workdir = epath.Path(workdir).resolve()
     self._directory = self._workdir / FOLDER
-    self._keep = keep
+    self._policy = _preservation_policy(keep, keep_every, keep_best)
+    self._group, self._timeout = group or Group(), timeout
     self._checkpointer = self._open()
     self._saving: tuple[int, Any] | None = None
 
@@ -69,13 +82,14 @@ class Checkpoints:
     """Steps that have a finished checkpoint, oldest first."""
     return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
 
-  def save(self, step: int, state: TrainState, run: Mapping[str, Any]) -> None:
+  def save(self, step: int, state: TrainState, run: Mapping[str, Any], loss: float | None = None) -> None:
     """Starts to save in the background; returns once the arrays have left the device.
 
     Args:
       step: its number; a step that has a checkpoint already is not saved again.
       state: the train state; its buffers may be given away afterwards.
       run: JSON, saved beside the arrays.
+      loss: what `keep_best` goes by; the lower, the better.
 
     Raises:
       InputError: this save could not start, or the one before it failed.
@@ -86,14 +100,15 @@ class Checkpoints:
     try:
       items = _items(state)
       response = self._checkpointer.save_checkpointables_async(
-          step, items, custom_metadata={'run': dict(run), 'shapes': _shapes(items)})
+          step, items, custom_metadata={'run': dict(run), 'shapes': _shapes(items)},
+          metrics={'loss': loss if loss is not None and math.isfinite(loss) else _WORST})
     except (OSError, ValueError) as error:
       raise self._failure(step, error) from error
     self._saving = (step, response)
 
   def check(self) -> None:
     """Raises InputError if the save in the background has failed; never waits."""
-    if self._saving and not self._checkpointer.is_saving_in_progress():
+    if self._saving and (self._error or not self._checkpointer.is_saving_in_progress()):
       self.wait()
 
   def wait(self) -> None:
@@ -102,7 +117,9 @@ class Checkpoints:
       return
     (step, response), self._saving = self._saving, None
     try:
-      response.result()
+      self._finish(response)
+    except (InputError, LostProcess):
+      raise  # of another process
     except Exception as error:  # Orbax passes on whatever its storage layer raised
       raise self._failure(step, error) from error
 
@@ -119,17 +136,20 @@ class Checkpoints:
       return _items(abstract)
 
     self.wait()
-    restored, unreadable = _read_newest(self._checkpointer, self.steps, wanted)
-    for step in unreadable:
-      target = self._workdir / UNREADABLE_FOLDER
-      target.mkdir(parents=True, exist_ok=True)
-      (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
+    self._agree_on_steps()
+    restored, unreadable = _read_newest(self._checkpointer, self.steps, wanted, self._agree)
+    if unreadable and self._group.index == 0:
+      self._move_aside(unreadable)
     if unreadable:
+      self._group.gather('moved aside', None, self._timeout)
       self._checkpointer.reload()
     return restored
 
   def close(self) -> None:
-    """Waits for the save in the background. Raises InputError if it failed."""
+    """Waits for the save in the background, unless a process has failed. Raises InputError if it failed."""
+    logging.getLogger('absl').removeFilter(self._note)
+    if self._group.failed:
+      return
     try:
       self.wait()
     finally:
@@ -140,14 +160,55 @@ class Checkpoints:
       return ocp.training.Checkpointer(
           self._directory,
           save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-          preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+          preservation_policy=self._policy,
           cleanup_tmp_directories=True,
       )
     except OSError as error:
       raise InputError(f'{self._directory} cannot be used: {error}; name another directory with --workdir') from error
 
+  def _note(self, record: logging.LogRecord) -> bool:
+    """Takes failures of a background save from Orbax's log, and lets nothing through."""
+    if record.exc_info and 'background save thread' in record.getMessage():
+      self._error = record.exc_info[1]
+    return False
+
+  def _finish(self, response) -> None:
+    """Waits for a save, but not with a process that has failed: there, Orbax would wait for it for 20 minutes."""
+    while True:
+      self._group.check()
+      if self._error and self._group.count > 1:
+        raise self._error
+      try:
+        response.result(timeout=0.1)
+        return
+      except TimeoutError:
+        if not self._checkpointer.is_saving_in_progress():
+          response.result()
+          return
+
+  def _agree_on_steps(self) -> None:
+    everyone = self._group.gather('checkpoints', self.steps, self._timeout)
+    for index, steps in enumerate(everyone):
+      if steps != everyone[0]:
+        raise InputError(
+            f'process {index} sees the checkpoints {steps} in {self._directory}, process 0 sees {everyone[0]}; all '
+            'hosts must share this directory')
+
+  def _agree(self, problem: str, final: bool) -> tuple[str, bool]:
+    """What the first process that has one says is wrong with a checkpoint, the same on all."""
+    answers = self._group.gather('restore', [problem, final], self._timeout)
+    return next(((problem, final) for problem, final in answers if problem), ('', False))
+
+  def _move_aside(self, steps: list[int]) -> None:
+    target = self._workdir / UNREADABLE_FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+      (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
+
   def _failure(self, step: int, error: Exception) -> InputError:
-    self._checkpointer = self._open()  # the one that failed would raise the same error again and again
+    self._error = None
+    if self._group.count == 1:
+      self._checkpointer = self._open()  # the one that failed would raise the same error again and again
     kept = f'the last good checkpoint is step {self.steps[-1]}' if self.steps else 'there is no checkpoint yet'
     return InputError(
         f'the checkpoint of step {step} could not be saved in {self._directory}: {_first_line(error)}. Make room or '
@@ -172,7 +233,8 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
     steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
     if step is not None and step not in steps:
       raise InputError(f'{directory} has no checkpoint of step {step}; it has {steps}')
-    restored, _ = _read_newest(checkpointer, steps if step is None else [step], wanted)
+    restored, _ = _read_newest(
+        checkpointer, steps if step is None else [step], wanted, lambda problem, final: (problem, final))
   if restored is None:
     raise InputError(f'{directory} has no finished checkpoint; train into it first')
   return restored
@@ -210,27 +272,55 @@ def check_shapes(saved: Mapping[str, list[int]], wanted: Mapping[str, list[int]]
         + '\n  '.join(differences))
 
 
-def _read_newest(checkpointer, steps: list[int], wanted: Wanted) -> tuple[Restored | None, list[int]]:
-  """The newest of `steps` that can be read, and the newer ones that cannot."""
+def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple[Restored | None, list[int]]:
+  """The newest of `steps` that can be read, and the newer ones that cannot.
+
+  Args:
+    checkpointer: Orbax's.
+    steps: oldest first.
+    wanted: see `read_checkpoint`.
+    agree: from what this process found wrong with a checkpoint to what all processes go by.
+  """
   unreadable = []
   for step in reversed(steps):
-    try:
-      run, shapes = _json(checkpointer, step)
-      items = wanted(run)
-      saved = {path: shape for path, shape in shapes.items() if path.split('/')[0] in items}
-      check_shapes(saved, _shapes(items), f'{checkpointer.directory}, step {step},')
-      return Restored(step, checkpointer.load_checkpointables(step, items), run), unreadable
-    except InputError:
-      raise
-    except Exception as error:  # whatever the storage layer makes of missing or damaged files
-      LOGGER.warning('checkpoint of step %d in %s cannot be read (%s); trying the one before it',
-                     step, checkpointer.directory, _first_line(error))
-      unreadable.append(step)
+    restored, problem, final = _read(checkpointer, step, wanted)
+    problem, final = agree(problem, final)
+    if final:
+      raise InputError(problem)
+    if not problem:
+      return restored, unreadable
+    LOGGER.warning('checkpoint of step %d in %s cannot be read (%s); trying the one before it',
+                   step, checkpointer.directory, problem)
+    unreadable.append(step)
   if unreadable:
     raise InputError(
         f'none of the checkpoints {steps} in {checkpointer.directory} can be read; restore them from a copy, or use '
         'another workdir to start afresh')
   return None, []
+
+
+def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str, bool]:
+  """The checkpoint; else what is wrong with it, and whether an older one would be no better."""
+  try:
+    run, shapes = _json(checkpointer, step)
+    items = wanted(run)
+    saved = {path: shape for path, shape in shapes.items() if path.split('/')[0] in items}
+    check_shapes(saved, _shapes(items), f'{checkpointer.directory}, step {step},')
+    return Restored(step, checkpointer.load_checkpointables(step, items), run), '', False
+  except InputError as error:
+    return None, str(error), True
+  except Exception as error:  # whatever the storage layer makes of missing or damaged files
+    return None, _first_line(error), False
+
+
+def _preservation_policy(keep: int, keep_every: int, keep_best: int):
+  policies = ocp.training.preservation_policies
+  wanted = [policies.LatestN(keep)]
+  if keep_every:
+    wanted.append(policies.EveryNSteps(keep_every))
+  if keep_best:
+    wanted.append(policies.BestN(get_metric_fn=lambda metrics: -metrics['loss'], n=keep_best))
+  return policies.AnyPreservationPolicy(wanted)
 
 
 def _items(state: TrainState) -> dict[str, Any]:

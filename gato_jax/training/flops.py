@@ -6,11 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# bfloat16 FLOP/s of one chip, dense, from the vendors' data sheets; the first name found in `device_kind` counts.
-KNOWN_PEAKS = (
-    ('TPU v4', 275e12), ('TPU v5 lite', 197e12), ('TPU v5e', 197e12), ('TPU v5', 459e12), ('TPU v6', 918e12),
-    ('TPU7x', 2307e12), ('H200', 989e12), ('H100', 989e12), ('A100', 312e12), ('L4', 121e12),
-)
+from gato_jax.hardware import chip_of_kind
+
 MATMUL_SIZE = 1024
 
 
@@ -30,9 +27,9 @@ def device_peak() -> Peak:
   """Peak of all devices together: from the table, or the speed of a float32 matmul measured here and now."""
   devices = jax.devices()
   kind = devices[0].device_kind
-  for name, flops in KNOWN_PEAKS:
-    if name in kind:
-      return Peak(flops * len(devices), f'{len(devices)} x {kind}, bfloat16, data sheet')
+  chip = chip_of_kind(kind)
+  if chip:
+    return Peak(chip.flops * len(devices), f'{len(devices)} x {kind}, bfloat16, data sheet')
   processes = jax.process_count()
   return Peak(_matmul_speed() * processes, f'{processes} x {kind}, float32 matmul of {MATMUL_SIZE}, measured')
 

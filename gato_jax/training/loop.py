@@ -2,15 +2,17 @@
 
 Its order is never changed: save if due, *then* next batch, step, write the metrics of the step before. So a checkpoint
 of step n holds exactly what the first n batches made, and the host never waits for the step it has just dispatched.
+
+Every process of a run goes through the same lines; process 0 writes the metrics.
 """
 
 from collections.abc import Iterator
+import contextlib
 import logging
 import pathlib
 from typing import Any, Protocol
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
@@ -18,14 +20,19 @@ from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from gato_jax.sharding import batch_sharding, make_mesh
+from gato_jax.config import changed_keys
+from gato_jax.group import Group, Preempted
+from gato_jax.mesh import make_mesh
+from gato_jax.sharding import batch_sharding, local_rows
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints, config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
-from gato_jax.training.loss import BATCH_AXES, LossSettings
+from gato_jax.training.goodput import Goodput
 from gato_jax.training.metrics import Meter, Writer
-from gato_jax.training.optimizer import make_optimizer
-from gato_jax.training.state import ModelDefinition, TrainState, abstract_state, define_model, initial_state
-from gato_jax.training.step import TrainStep, make_train_function
+from gato_jax.training.ownership import Ownership
+from gato_jax.training.preemption import Preemption
+from gato_jax.training.program import check_batch, make_program
+from gato_jax.training.state import TrainState, initial_state
+from gato_jax.training.watchdog import Watchdog
 
 LOGGER = logging.getLogger(__name__)
 
@@ -44,27 +51,33 @@ class BatchLoader(Protocol):
   def set_state(self, state: int) -> None: ...
 
 
-def train(config, workdir: str) -> dict[str, Any]:
+def train(config, workdir: str, group: Group | None = None) -> dict[str, Any]:
   """Trains on the config's mixture; goes on where it stopped if the workdir has a checkpoint.
 
   Args:
     config: a whole config, see gato_jax/config.py.
     workdir: gets checkpoints, metrics.jsonl, TensorBoard files and the tokenizer.
+    group: the processes of the run; alone by default.
 
   Returns:
     The summary `Run.train` returns.
 
   Raises:
     InputError: datasets that are missing, a batch that does not fit the mesh, a checkpoint of another model or
-      vocabulary, a full disk, or a loss that stays non-finite.
+      vocabulary, a workdir that another run is using, a full disk, or a loss that stays non-finite.
+    Preempted: the machine is wanted back; the state is saved.
+    LostProcess: another process of the run is gone.
   """
+  mesh = make_mesh(config.mesh)
+  check_batch(config.training, mesh)
   tokenizer = open_tokenizer(config.data)
   sources = open_sources(config.data, 'train')
+  rows = config.training.batch_size
   loader = make_loader(
-      config.data, sources, tokenizer, seed=config.seed, batch_size=config.training.batch_size,
-      shard_index=jax.process_index(), shard_count=jax.process_count())
+      config.data, sources, tokenizer, seed=config.seed, batch_size=rows,
+      local_rows=local_rows(batch_sharding(mesh), rows))
   try:
-    return Run(config, workdir, loader, tokenizer).train()
+    return Run(config, workdir, loader, tokenizer, group).train()
   finally:
     loader.close()
 
@@ -74,23 +87,18 @@ class Run:
 
   Attributes:
     train_step: counts its own compilations in `train_step.traces`.
+    goodput: where the time went.
   """
 
-  def __init__(self, config, workdir: str, loader: BatchLoader, tokenizer: SequenceTokenizer):
-    self._config, self._workdir, self._loader = config, workdir, loader
+  def __init__(self, config, workdir: str, loader: BatchLoader, tokenizer: SequenceTokenizer,
+               group: Group | None = None):
+    self._config, self._workdir, self._loader, self._tokenizer = config, workdir, loader, tokenizer
+    self._group = group or Group()
+    self.goodput = Goodput()
     self._mesh = make_mesh(config.mesh)
-    check_batch(config.training, self._mesh)
-    self._tokenizer = tokenizer
-    self._definition = define_model(config.model, tokenizer.vocabulary)
-    self._optimizer = make_optimizer(config.training)
-    self._abstract = abstract_state(self._definition, self._optimizer, self._mesh)
-    self._batch_sharding = batch_sharding(self._mesh)
-    settings = loss_settings(config.training, tokenizer.vocabulary, len(loader.source_names))
-    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-    self.train_step = TrainStep(
-        make_train_function(make_forward(self._definition), settings, config.training, config.seed),
-        in_shardings=(state_shardings, self._batch_sharding),
-        out_shardings=(state_shardings, NamedSharding(self._mesh, PartitionSpec())))
+    with jax.set_mesh(self._mesh):
+      self._program = make_program(config, tokenizer.vocabulary, len(loader.source_names), self._mesh)
+    self.train_step = self._program.train_step
 
   def train(self) -> dict[str, Any]:
     """Trains to `training.steps`.
@@ -98,40 +106,76 @@ class Run:
     Returns:
       Of the whole run: `steps`, `tokens`, `targets`, `seconds`, `packing_fill`, `tokens_per_second`, and of the last
       record `loss`, `loss_by_source`, `accuracy_by_source`.
+
+    Raises:
+      InputError, Preempted, LostProcess: see `train`.
     """
-    checkpoints = Checkpoints(self._workdir, self._config.training.keep_checkpoints)
+    ownership, before = self._take_workdir()
+    training = self._config.training
     try:
-      with jax.set_mesh(self._mesh):
-        state, step, saved_meter = self._restore_or_initialize(checkpoints)
-        meter = self._make_meter(saved_meter)
-        writer = Writer(self._workdir, step, self._config.training.steps)
-        try:
-          self._loop(state, step, checkpoints, meter, writer)
-        finally:
-          writer.close()
+      checkpoints = Checkpoints(
+          training.checkpoint_dir or self._workdir, training.keep_checkpoints, training.keep_every, training.keep_best,
+          self._group, self._config.faults.agree_timeout)
+      try:
+        return self._train(checkpoints, before)
+      except Preempted:
+        raise
+      except Exception as error:  # before anything here waits for the other processes
+        self._group.fail(error)
+        raise
+      finally:
+        checkpoints.close()
     finally:
-      checkpoints.close()
+      if ownership:
+        self.goodput.write(self._workdir)
+        ownership.close()
+
+  def _train(self, checkpoints: Checkpoints, before: dict[str, Any] | None) -> dict[str, Any]:
+    faults = self._config.faults
+    with contextlib.ExitStack() as stack, jax.set_mesh(self._mesh):
+      watchdog = stack.enter_context(contextlib.closing(Watchdog(faults.first_step_timeout, faults.step_timeout)))
+      preemption = stack.enter_context(contextlib.closing(Preemption(self._group)))
+      state, step, saved = self._restore_or_initialize(checkpoints)
+      self.goodput.go_on(saved.get('goodput'), before)
+      meter = self._make_meter(saved.get('meter'))
+      writer = None
+      if self._group.index == 0:
+        writer = stack.enter_context(contextlib.closing(Writer(self._workdir, step, self._config.training.steps)))
+      self._loop(state, step, checkpoints, meter, writer, watchdog, preemption)
     return meter.summary()
 
-  def _loop(self, state: TrainState, step: int, checkpoints: Checkpoints, meter: Meter, writer: Writer) -> None:
-    training = self._config.training
+  def _loop(self, state: TrainState, step: int, checkpoints: Checkpoints, meter: Meter, writer: Writer | None,
+            watchdog: Watchdog, preemption: Preemption) -> None:
+    training, goodput = self._config.training, self.goodput
     first, pending = step, None
     while True:
-      if step > first and (step % training.checkpoint_every == 0 or step >= training.steps):
+      preempted = preemption.due(step)
+      if step > first and (step % training.checkpoint_every == 0 or step >= training.steps or preempted):
         self._write(pending, meter, writer)  # so that the sums in the checkpoint are those of its step
         pending = None
-        checkpoints.save(step, state, self._run_json(meter))
+        goodput.enter('save')
+        checkpoints.save(step, state, self._run_json(meter), meter.last_loss)
       if step >= training.steps:
         return
+      if preempted:
+        checkpoints.wait()
+        raise Preempted(f'stopped at step {step} of {training.steps}, which is saved; the same command goes on')
       checkpoints.check()
+      self._group.check()
+      goodput.enter('data')
       batch = self._to_devices(next(self._loader))
+      if step == first:
+        self._compile(state, batch)
+      goodput.enter('step')
       with jax.transfer_guard('disallow'), jax.profiler.StepTraceAnnotation('train', step_num=step):
         state, metrics = self.train_step(state, batch)
       step += 1
       self._write(pending, meter, writer)
+      if pending:
+        watchdog.progress()
       pending = (step, metrics)
 
-  def _write(self, pending, meter: Meter, writer: Writer) -> None:
+  def _write(self, pending, meter: Meter, writer: Writer | None) -> None:
     """Takes in the metrics of an earlier step, and writes a record where one is due."""
     if pending is None:
       return
@@ -142,7 +186,10 @@ class Run:
       self._report_nonfinite(step, metrics)
     meter.add(metrics)
     if step % training.log_every == 0 or step == training.steps:
-      writer.write(step, meter.record())
+      record = meter.record()
+      if writer:
+        writer.write(step, record)
+        self.goodput.write(self._workdir)
 
   def _report_nonfinite(self, step: int, metrics: dict[str, np.ndarray]) -> None:
     weights = metrics['weight_by_source']
@@ -157,21 +204,50 @@ class Run:
           f'dataset: {losses}. Lower training.schedule.peak, set training.optimizer.clip_norm, or look for bad data in '
           'the datasets whose loss is not finite')
 
-  def _restore_or_initialize(self, checkpoints: Checkpoints) -> tuple[TrainState, int, dict[str, Any] | None]:
-    """The state, its step, and the meter's state where a checkpoint has one."""
-    restored = checkpoints.restore(self._abstract, describe_vocabulary(self._tokenizer))
+  def _take_workdir(self) -> tuple[Ownership | None, dict[str, Any] | None]:
+    """Process 0 takes the workdir for all; the record of the run before is known to all."""
+    ownership, before, problem = None, None, ''
+    if self._group.index == 0:
+      try:
+        ownership = Ownership(self._workdir)
+        before = ownership.before
+      except InputError as error:
+        problem = str(error)
+    before, problem = self._group.first('workdir', (before, problem), self._config.faults.agree_timeout)
+    if problem:
+      raise InputError(problem)
+    return ownership, before
+
+  def _restore_or_initialize(self, checkpoints: Checkpoints) -> tuple[TrainState, int, dict[str, Any]]:
+    """The state, its step, and the JSON of its checkpoint."""
+    self.goodput.enter('restore')
+    restored = checkpoints.restore(self._program.abstract, describe_vocabulary(self._tokenizer))
+    self.goodput.enter('start')
+    folder = pathlib.Path(self._workdir) / TOKENIZER_FOLDER
+    if self._group.index == 0 and (restored is None or not folder.exists()):
+      self._tokenizer.save(folder)
     if restored is None:
-      self._tokenizer.save(pathlib.Path(self._workdir) / TOKENIZER_FOLDER)
-      shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
       initialize = jax.jit(
-          lambda: initial_state(self._definition, self._optimizer, self._config.seed), out_shardings=shardings)
-      return initialize(), 0, None
-    print(f'going on from the checkpoint of step {restored.step}', flush=True)
+          lambda: initial_state(self._program.definition, self._program.optimizer, self._config.seed),
+          out_shardings=self._program.state_shardings).lower().compile()
+      self._group.gather('initial state', None, self._config.faults.agree_timeout)
+      return initialize(), 0, {}
+    self._say(f'going on from the checkpoint of step {restored.step}')
     changes = changed_keys(config_of(restored.run).to_dict(), self._config.to_dict())
     if changes:
-      print('the config is not the one of that checkpoint: ' + '; '.join(changes), flush=True)
+      self._say('the config is not the one of that checkpoint: ' + '; '.join(changes))
     self._loader.set_state(restored.run['data_state'])
-    return restored.state, restored.step, restored.run['meter']
+    return restored.state, restored.step, restored.run
+
+  def _compile(self, state: TrainState, batch: PackedBatch) -> None:
+    """Compiles, and waits for the others: a collective waits less long for a process than compilers may differ."""
+    self.goodput.enter('compile')
+    self.train_step.compile(state, batch)
+    self._group.gather('compiled', None, self._config.faults.agree_timeout)
+
+  def _say(self, text: str) -> None:
+    if self._group.index == 0:
+      print(text, flush=True)
 
   def _run_json(self, meter: Meter) -> dict[str, Any]:
     return {
@@ -179,17 +255,23 @@ class Run:
         'config': self._config.to_dict(),
         'vocabulary': describe_vocabulary(self._tokenizer),
         'meter': meter.to_json(),
+        'goodput': self.goodput.to_json(),
     }
 
   def _to_devices(self, batch: PackedBatch) -> PackedBatch:
     """This process's rows to its devices, as its part of the global batch."""
-    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(self._batch_sharding, rows), batch)
+    sharding, rows = self._program.batch_sharding, self._config.training.batch_size
+
+    def place(local):
+      return jax.make_array_from_process_local_data(sharding, local, (rows, *local.shape[1:]))
+
+    return jax.tree.map(place, batch)
 
   def _make_meter(self, saved: dict[str, Any] | None) -> Meter:
     config = self._config
     rows, length = config.training.batch_size, config.data.sequence_length
     peak = device_peak()
-    print(f'MFU is of a peak of {peak.flops / 1e9:,.0f} GFLOP/s: {peak.basis}', flush=True)
+    self._say(f'MFU is of a peak of {peak.flops / 1e9:,.0f} GFLOP/s: {peak.basis}')
     size = self._tokenizer.vocabulary.size
     meter = Meter(
         self._loader.source_names, rows * length,
@@ -197,41 +279,3 @@ class Run:
     if saved is not None:
       meter.load_json(saved)
     return meter
-
-
-def make_forward(definition: ModelDefinition):
-  """(parameters, batch, keys_B) -> (hidden_BxLxD, table_VxD), pure."""
-  def forward(parameters, batch, keys_B):
-    model = definition.build(parameters)
-    return model(batch, keys_B), model.embedding_table()
-
-  return forward
-
-
-def loss_settings(training_config, vocabulary, source_count: int) -> LossSettings:
-  """The loss's compile-time part for a vocabulary."""
-  return LossSettings(
-      vocabulary_size=vocabulary.size, continuous_start=vocabulary.continuous_start, bins=vocabulary.bins,
-      bin_smoothing=training_config.bin_smoothing, source_count=source_count)
-
-
-def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:
-  """`key: old -> new` for every key of two nested dicts that differs."""
-  changes = []
-  for key in sorted({*old, *new}):
-    before, after = old.get(key), new.get(key)
-    if isinstance(before, dict) and isinstance(after, dict):
-      changes += changed_keys(before, after, f'{prefix}{key}.')
-    elif before != after:
-      changes.append(f'{prefix}{key}: {before!r} -> {after!r}')
-  return changes
-
-
-def check_batch(training_config, mesh) -> None:
-  """Raises InputError unless the rows divide by accumulation and by the mesh's batch axes."""
-  shards = int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
-  rows, accumulation = training_config.batch_size, training_config.accumulation
-  if accumulation < 1 or rows % (accumulation * shards):
-    raise InputError(
-        f'training.batch_size={rows} does not divide by training.accumulation={accumulation} times the {shards} parts '
-        f'that the mesh {dict(mesh.shape)} cuts a batch into; make it a multiple of {accumulation * shards}')

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-BATCH_AXES = ('replica', 'fsdp')
+from gato_jax.mesh import BATCH_AXES
+
 CHUNK_ROWS = 256
 
 

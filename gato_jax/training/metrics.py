@@ -44,6 +44,11 @@ class Meter:
     self._clear()
     self._since = time.perf_counter()
 
+  @property
+  def last_loss(self) -> float | None:
+    """Of the last record."""
+    return self._last_record.get('loss')
+
   def add(self, metrics: dict[str, np.ndarray]) -> None:
     """Takes in one step's metrics, as `make_train_function` names them; a skipped step's loss is left out."""
     self._latest['learning_rate'] = float(metrics['learning_rate'])

@@ -30,10 +30,18 @@ class TrainStep:
       self.traces += 1
       return function(state, batch)
 
-    self._jitted = jax.jit(counted, donate_argnums=0, **jit_options)
+    self._jitted = self._run = jax.jit(counted, donate_argnums=0, **jit_options)
+
+  def compile(self, state: TrainState, batch: PackedBatch) -> None:
+    """Compiles for arguments like these, so that the next call only runs."""
+    self._run = self._jitted.lower(state, batch).compile()
 
   def __call__(self, state: TrainState, batch: PackedBatch) -> tuple[TrainState, Metrics]:
-    return self._jitted(state, batch)
+    return self._run(state, batch)
+
+  def trace(self, state: TrainState, batch: PackedBatch):
+    """JAX's traced form for shapes alone, to look at or to compile for other devices."""
+    return self._jitted.trace(state, batch)
 
 
 def make_train_function(forward: Forward, settings: LossSettings, training_config, seed: int):

@@ -12,14 +12,16 @@ import ml_collections
 import numpy as np
 
 from data_pipelines.errors import InputError
-from gato_jax.sharding import batch_sharding, make_mesh, parameter_shardings
+from gato_jax.mesh import make_mesh
+from gato_jax.sharding import batch_sharding, parameter_shardings
 from tests.gato_jax.model_cases import packed_batch, random_model
 
 MESHES = {'fsdp8': (1, -1, 1), 'fsdp4_tensor2': (1, 4, 2), 'replica2_fsdp2_tensor2': (2, 2, 2)}
 
 
 def mesh_of(replica, fsdp, tensor):
-  return make_mesh(ml_collections.ConfigDict({'replica': replica, 'fsdp': fsdp, 'tensor': tensor}))
+  return make_mesh(ml_collections.ConfigDict({
+      'preset': 'fsdp', 'replica': replica, 'fsdp': fsdp, 'tensor': tensor}))
 
 
 def eight_rows():
@@ -58,7 +60,7 @@ def run(sizes):
 def refusals():
   """Messages of meshes that do not fit."""
   messages = {}
-  for name, sizes in {'too_many': (1, 3, 1), 'two_left_over': (-1, -1, 1), 'nothing': (0, 8, 1)}.items():
+  for name, sizes in {'too_many': (1, 3, 1), 'two_left_over': (-1, -1, 1), 'nothing': (-2, 8, 1)}.items():
     try:
       mesh_of(*sizes)
     except InputError as error:

@@ -84,6 +84,14 @@ def test_keeps_the_newest(tmp_path):
   assert restore(tmp_path).step == 6
 
 
+def test_keeps_those_of_round_steps_and_the_best_as_well(tmp_path):
+  checkpoints = Checkpoints(str(tmp_path), 1, keep_every=4, keep_best=1)
+  for step, loss in enumerate((5.0, 1.0, None, 3.0, float('nan'), 2.0, 4.0), start=1):
+    checkpoints.save(step, make_state(step), RUN, loss)
+  checkpoints.close()
+  assert sorted(int(path.name) for path in (tmp_path / FOLDER).iterdir()) == [2, 4, 7]
+
+
 def test_a_step_is_saved_once(tmp_path):
   save(tmp_path, 2, 2)
   save(tmp_path, 2)

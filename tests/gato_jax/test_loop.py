@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from gato_jax.sharding import make_mesh
-from gato_jax.training.loop import Run, changed_keys, check_batch
+from gato_jax.config import changed_keys
+from gato_jax.mesh import make_mesh
+from gato_jax.training.loop import Run
 from gato_jax.training.metrics import read_records
+from gato_jax.training.program import check_batch
 from gato_jax.training.restore import load_trained
 from tests.gato_jax.training_cases import LENGTH, SOURCES, MadeUpLoader, made_up_batch, tiny_run_config, tiny_tokenizer
 

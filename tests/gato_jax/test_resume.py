@@ -1,10 +1,6 @@
 """Runs as real processes: killed at random and started again, and on eight simulated devices."""
 
-import os
-import pathlib
 import random
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,8 +8,8 @@ import pytest
 
 from gato_jax.training.checkpoint import FOLDER
 from gato_jax.training.metrics import read_records
+from tests.gato_jax.processes import finish, start
 
-ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 90
 
 
@@ -24,28 +20,14 @@ def compile_cache(tmp_path_factory):
     yield
 
 
-def start(workdir, *settings, devices=1):
-  environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
-  return subprocess.Popen(
-      [sys.executable, '-m', 'tests.gato_jax.training_run', str(workdir), *settings], env=environment, cwd=ROOT,
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process):
-  output, _ = process.communicate(timeout=300)
-  assert process.returncode == 0, output[-3000:]
-  return output
-
-
 def losses(workdir):
   return [(record['step'], record['loss'], record['loss_by_source'], record['gradient_norm'])
           for record in read_records(str(workdir))]
 
 
-def kill_soon(process, workdir, rng):
+def kill_soon(processes, workdir, rng):
   """Waits until the process has written something new, then kills it at a random moment."""
+  [process] = processes
   seen = len(read_records(str(workdir)))
   deadline = time.monotonic() + 240
   while len(read_records(str(workdir))) <= seen and process.poll() is None and time.monotonic() < deadline:
@@ -63,7 +45,7 @@ def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
   for _ in range(3):
     kill_soon(start(killed, *settings), killed, rng)
     assert read_records(str(killed))[-1]['step'] < STEPS
-  output = finish(start(killed, *settings))
+  [output] = finish(start(killed, *settings))
   assert 'going on from the checkpoint of step' in output
   assert losses(killed) == losses(tmp_path / 'undisturbed')
   assert sorted(int(path.name) for path in (killed / FOLDER).iterdir()) == [STEPS - 3, STEPS]

@@ -8,11 +8,12 @@ import sys
 from flax import nnx
 import jax
 from jax.sharding import PartitionSpec
-import ml_collections
 import numpy as np
 import pytest
 
-from gato_jax.sharding import batch_sharding, constrain, make_mesh, parameter, parameter_shardings
+from gato_jax.config import default_config
+from gato_jax.mesh import make_mesh
+from gato_jax.sharding import batch_sharding, constrain, parameter, parameter_shardings
 from tests.gato_jax import mesh_run
 from tests.gato_jax.model_cases import random_model
 
@@ -67,7 +68,7 @@ def test_no_layout_is_left_to_replication(eight_devices):
 @pytest.mark.parametrize(('name', 'words'), [
     ('too_many', ('fsdp=3', '8 devices', '-1')),
     ('two_left_over', ('at most one',)),
-    ('nothing', ('replica=0', 'positive')),
+    ('nothing', ('replica=-2', 'positive')),
     ('heads', ('attention', 'heads axis of 3', 'tensor')),
     ('feed_forward', ('feed_forward axis of 3', 'multiple of 8')),
     ('vocabulary', ('vocabulary axis of 60', 'tensor')),
@@ -79,13 +80,13 @@ def test_what_does_not_fit_is_an_input_error(name, words, eight_devices):
 
 
 def test_one_device_is_a_mesh_too():
-  mesh = make_mesh(ml_collections.ConfigDict({'replica': 1, 'fsdp': -1, 'tensor': 1}))
+  mesh = make_mesh(default_config().mesh)
   assert mesh.shape == {'replica': 1, 'fsdp': 1, 'tensor': 1}
   assert batch_sharding(mesh).spec == PartitionSpec(('replica', 'fsdp'))
 
 
 def test_every_matrix_of_the_layers_is_split_both_ways():
-  mesh = make_mesh(ml_collections.ConfigDict({'replica': 1, 'fsdp': 1, 'tensor': 1}))
+  mesh = make_mesh(default_config().mesh)
   _, state = random_model(positions='transformer_xl')
   shardings = parameter_shardings(mesh, state)
   blocks = nnx.to_flat_state(shardings['blocks'])

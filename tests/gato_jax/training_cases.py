@@ -59,19 +59,24 @@ def made_up_batch(seed, rows=8):
 
 
 class MadeUpLoader:
-  """Batch i is a function of i; each is told apart by its own seed, and `change` may spoil it."""
+  """Batch i is a function of i; each is told apart by its own seed, and `change` may spoil it.
+
+  With `local_rows`, one host's rows of it.
+  """
 
   source_names = SOURCES
 
-  def __init__(self, rows=8, change=lambda index, batch: batch):
-    self.index, self._rows, self._change = 0, rows, change
+  def __init__(self, rows=8, local_rows=slice(None), change=lambda index, batch: batch):
+    self.index, self._rows, self._local_rows, self._change = 0, rows, local_rows, change
 
   def __iter__(self):
     return self
 
   def __next__(self):
     self.index += 1
-    return self._change(self.index, made_up_batch(self.index, self._rows))
+    batch = made_up_batch(self.index, self._rows)
+    local_rows = self._local_rows if isinstance(self._local_rows, slice) else list(self._local_rows)
+    return self._change(self.index, PackedBatch(*(array[local_rows] for array in batch)))
 
   def get_state(self):
     return self.index

@@ -1,0 +1,99 @@
+"""What a step needs, by arithmetic: for GPUs, and to order the candidates of a search before any is compiled."""
+
+import math
+from typing import Any
+
+import jax
+
+from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.mesh import BATCH_AXES, make_abstract_mesh
+from gato_jax.planning.flops import count_flops
+from gato_jax.planning.hlo import Collective
+from gato_jax.planning.plan import Needs, Plan, count_sources, model_flops, open_turns
+from gato_jax.planning.target import Target
+from gato_jax.training.optimizer import make_optimizer
+from gato_jax.training.program import abstract_batch, check_batch, loss_settings, make_forward
+from gato_jax.training.state import TrainState, abstract_state, define_model, initial_state
+from gato_jax.training.step import make_train_function
+
+_CHUNK_BYTES = 3 * 256 * 4  # of the head: three float32 arrays of 256 rows
+
+
+def estimate(config: Any, target: Target, target_share: float, flops: float | None = None) -> Plan:
+  """A plan without a compiler: the state is exact, activations and collectives are formulas.
+
+  Args:
+    config: a whole config.
+    target: the machine.
+    target_share: share of the positions that have a target.
+    flops: of `program_flops`, where they are known.
+
+  Raises:
+    InputError: a mesh, a batch or a model that do not fit each other.
+  """
+  mesh = make_abstract_mesh(config.mesh, target.device_count, target.slices)
+  check_batch(config.training, mesh)
+  vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
+  definition, optimizer = define_model(config.model, vocabulary), make_optimizer(config.training)
+  abstract = abstract_state(definition, optimizer, mesh)
+  state = state_bytes(abstract)
+  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  rows = config.training.batch_size // shards // config.training.accumulation
+  flash = not target.is_tpu and config.model.positions != 'transformer_xl'
+  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, flash)
+  gradients = state_bytes(abstract.parameters)
+  flops = program_flops(config, target_share) if flops is None else flops
+  return Plan(
+      target=target, mesh=dict(mesh.shape), remat=config.model.remat, batch_size=config.training.batch_size,
+      needs=Needs(state, activations + gradients, 0.0), fits=None,
+      flops=flops / target.device_count,
+      model_flops=model_flops(config, target_share, vocabulary.size) / target.device_count,
+      collectives=formula_collectives(config, dict(mesh.shape), abstract, rows), tokens=config.training.batch_size
+      * config.data.sequence_length, steps=config.training.steps, compile_seconds=0.0)
+
+
+def program_flops(config: Any, target_share: float) -> float:
+  """FLOPs of a step over all devices, what is recomputed included; they do not depend on the mesh."""
+  vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
+  definition = define_model(config.model, vocabulary)
+  function = make_train_function(
+      make_forward(definition), loss_settings(config.training, vocabulary, count_sources(config)), config.training, 0)
+  state = jax.eval_shape(lambda: initial_state(definition, make_optimizer(config.training), 0))
+  jaxpr = jax.make_jaxpr(function)(state, abstract_batch(config, None))
+  return count_flops(jaxpr, open_turns(config, 1, target_share))
+
+
+def state_bytes(abstract: Any) -> float:
+  """Of a tree of sharded arrays, on one device."""
+  return float(sum(
+      math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)))
+
+
+def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, flash: bool) -> float:
+  """What the forward pass keeps for the backward pass in bfloat16, one layer's work, and a chunk of the head.
+
+  Unless attention is `flash`, there are scores and weights of the causal half, 12 bytes for each pair.
+  """
+  model, positions = config.model, rows * config.data.sequence_length
+  scores = 0 if flash else 3 * model.heads * config.data.sequence_length / tensor
+  split = (4 * model.heads * model.head_size + 2 * model.feed_forward) / tensor
+  work = split + 4 * model.width + scores
+  kept = {'none': work, 'dots': split * 0.75 + model.width, 'full': model.width}[model.remat]
+  return 2.0 * positions * (model.layers * kept + work) + _CHUNK_BYTES * vocabulary_size
+
+
+def formula_collectives(config: Any, mesh: dict[str, int], abstract: TrainState, rows: int) -> list[Collective]:
+  """FSDP gathers bfloat16 parameters twice and scatters float32 gradients; tensor parallelism sums activations."""
+  model = config.model
+  count = sum(leaf.size for leaf in jax.tree.leaves(abstract.parameters)) / mesh['tensor']
+  found = []
+  if mesh['fsdp'] > 1:
+    found += [Collective('all-gather', ('fsdp',), mesh['fsdp'], 2.0 * model.layers, 4.0 * count),
+              Collective('reduce-scatter', ('fsdp',), mesh['fsdp'], float(model.layers), 4.0 * count)]
+  if mesh['replica'] > 1:
+    found.append(Collective('all-reduce', ('replica',), mesh['replica'], float(model.layers),
+                            4.0 * count / mesh['fsdp']))
+  if mesh['tensor'] > 1:
+    size = 2.0 * rows * config.data.sequence_length * model.width
+    found.append(Collective('all-reduce', ('tensor',), mesh['tensor'], 4.0 * model.layers, 4.0 * model.layers * size))
+  return found

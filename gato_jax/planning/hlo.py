@@ -1,0 +1,193 @@
+"""Reads a compiled program's text: which collectives it runs, over which axes of the mesh, how often.
+
+XLA's own cost analysis counts the body of a loop once, however often it runs; here everything in a loop counts as often
+as the loop turns.
+"""
+
+from collections.abc import Iterator, Sequence
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
+_BYTES = {
+    'pred': 1, 's4': 0.5, 'u4': 0.5, 's8': 1, 'u8': 1, 'f8e4m3fn': 1, 'f8e5m2': 1, 's16': 2, 'u16': 2, 'bf16': 2,
+    'f16': 2, 's32': 4, 'u32': 4, 'f32': 4, 's64': 8, 'u64': 8, 'f64': 8, 'c64': 8, 'token': 0}
+_HEADER = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$')
+_INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$')
+_CALLED = re.compile(r'(?:calls|to_apply|called_computation|true_computation|false_computation)=%?([\w.\-]+)')
+_BRANCHES = re.compile(r'(?:branch_computations|called_computations)=\{([^}]*)\}')
+_ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
+
+
+class Collective(NamedTuple):
+  """Collectives of one kind over the same axes.
+
+  Attributes:
+    kind: one of KINDS.
+    axes: of the mesh, `replica`, `fsdp`, `tensor`.
+    size: devices in a group.
+    count: how often a step runs one.
+    bytes: what goes in or comes out on a device, the larger of both, summed over a step.
+  """
+
+  kind: str
+  axes: tuple[str, ...]
+  size: int
+  count: float
+  bytes: float
+
+
+class _Instruction(NamedTuple):
+  name: str
+  type: str
+  opcode: str
+  rest: str
+
+
+def collectives(text: str, mesh_shape: dict[str, int], turns_of_open_loops: float) -> list[Collective]:
+  """The collectives of a step.
+
+  Args:
+    text: `compiled.as_text()`.
+    mesh_shape: axis -> size, in the mesh's order.
+    turns_of_open_loops: of loops whose number of turns is not known before they run.
+
+  Returns:
+    One entry a kind, axes and group size, the most bytes first.
+  """
+  computations, entry = parse(text)
+  totals: dict[tuple, list[float]] = {}
+  for instruction, times in _executed(computations, entry, turns_of_open_loops):
+    kind = instruction.opcode.removesuffix('-start')
+    if kind not in KINDS:
+      continue
+    axes, size = _axes(instruction.rest, mesh_shape)
+    if not axes:
+      continue
+    total = totals.setdefault((kind, axes, size), [0.0, 0.0])
+    total[0] += times
+    total[1] += times * _moved(kind, instruction, size)
+  found = [Collective(*key, *total) for key, total in totals.items()]
+  return sorted(found, key=lambda collective: -collective.bytes)
+
+
+def parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+  """Instructions by computation, and the name of the entry."""
+  computations: dict[str, list[_Instruction]] = {}
+  entry, current = '', None
+  for line in text.splitlines():
+    header = _HEADER.match(line)
+    if header:
+      current = computations.setdefault(header.group(1), [])
+      if line.startswith('ENTRY'):
+        entry = header.group(1)
+    elif current is not None:
+      match = _INSTRUCTION.match(line)
+      if match:
+        current.append(_Instruction(*match.groups()))
+  return computations, entry
+
+
+def _executed(computations, name: str, open_turns: float, times: float = 1.0) -> Iterator[tuple[_Instruction, float]]:
+  """Every instruction that runs, and how often."""
+  for instruction in computations.get(name, ()):
+    yield instruction, times
+    for called, turns in _called(instruction, computations, open_turns):
+      yield from _executed(computations, called, open_turns, times * turns)
+
+
+def _called(instruction: _Instruction, computations, open_turns: float) -> Iterator[tuple[str, float]]:
+  rest = instruction.rest
+  if instruction.opcode == 'while':
+    body, condition = (re.search(rf'{part}=%?([\w.\-]+)', rest).group(1) for part in ('body', 'condition'))
+    yield body, loop_turns(rest, computations.get(condition, ())) or open_turns
+    return
+  for name in _CALLED.findall(rest):
+    yield name, 1.0
+  for names in _BRANCHES.findall(rest):
+    for name in names.split(','):
+      yield name.strip().lstrip('%'), 1.0
+
+
+def loop_turns(attributes: str, condition: Sequence[_Instruction]) -> int | None:
+  """How often a loop turns: as XLA says, or as its condition compares with a constant; None if neither."""
+  known = re.search(r'"known_trip_count":\{"n":"(\d+)"', attributes)
+  if known:
+    return int(known.group(1))
+  constants = {i.name: i.rest for i in condition if i.opcode == 'constant'}
+  for instruction in condition:
+    if instruction.opcode == 'compare' and 'direction=LT' in instruction.rest:
+      for name in re.findall(r'%([\w.\-]+)', instruction.rest):
+        if name in constants:
+          return int(constants[name].split(')')[0])
+  return None
+
+
+def type_bytes(text: str) -> float:
+  """Bytes of an array type; of a tuple, of its largest array: an asynchronous collective yields operand and result."""
+  sizes = [math.prod(int(d) for d in dims.split(',') if d) * _BYTES.get(dtype, 4)
+           for dtype, dims in _ARRAY.findall(text)]
+  return max(sizes, default=0.0)
+
+
+def _tuple_bytes(text: str) -> float:
+  return sum(math.prod(int(d) for d in dims.split(',') if d) * _BYTES.get(dtype, 4)
+             for dtype, dims in _ARRAY.findall(text))
+
+
+def _moved(kind: str, instruction: _Instruction, size: int) -> float:
+  """Bytes of the larger side of a collective on one device."""
+  started = instruction.opcode.endswith('-start')
+  result = type_bytes(instruction.type) if started else _tuple_bytes(instruction.type)
+  return result * size if kind == 'reduce-scatter' and not started else result
+
+
+def _axes(rest: str, mesh_shape: dict[str, int]) -> tuple[tuple[str, ...], int]:
+  """The axes that a collective's groups run along, and the size of a group."""
+  group = first_group(rest, math.prod(mesh_shape.values()))
+  if len(group) <= 1:
+    return (), 1
+  places = np.array(np.unravel_index(group, tuple(mesh_shape.values())))
+  axes = tuple(axis for axis, row in zip(mesh_shape, places, strict=True) if len(set(row.tolist())) > 1)
+  return axes, len(group)
+
+
+def first_group(rest: str, devices: int) -> list[int]:
+  """The devices of the first of a collective's groups, as places in the mesh; `rest` is its text after the opcode."""
+  iota = re.search(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', rest)
+  if iota:
+    groups, size = int(iota.group(1)), int(iota.group(2))
+    ids = np.arange(groups * size).reshape([int(d) for d in iota.group(3).split(',')])
+    if iota.group(4):
+      ids = ids.transpose([int(d) for d in iota.group(4).split(',')])
+    return ids.reshape(groups, size)[0].tolist()
+  named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
+  if named:
+    return _group_of_named_axes(*named.groups())
+  listed = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
+  if listed:
+    return [int(d) for d in listed.group(1).split(',') if d]
+  pairs = re.search(r'source_target_pairs=\{\{(\d+),(\d+)\}', rest)
+  if pairs:
+    return [int(d) for d in pairs.groups()]
+  return list(range(devices))  # replica_groups={}: all
+
+
+def _group_of_named_axes(mesh: str, used: str) -> list[int]:
+  """`'axis_0'=2,'axis_1'=8`, `'axis_1'` or a part of it, `'axis_1':(2)4`: the four-way one after a two-way one."""
+  sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+  ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+  places = [slice(0, 1)] * len(sizes)
+  parts = []
+  for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", used):
+    axis = list(sizes).index(name)
+    places[axis] = slice(None)
+    if size:
+      after = sizes[name] // (int(before) * int(size))
+      parts.append((axis, slice(0, int(size) * after, after)))
+  for axis, part in parts:
+    places[axis] = part
+  return ids[tuple(places)].ravel().tolist()

@@ -1,0 +1,86 @@
+"""The machine that a run is planned for: `v5p:4x4x4`, `h100:64`."""
+
+import math
+import re
+from typing import Any, NamedTuple
+
+from data_pipelines.errors import InputError
+from gato_jax.hardware import CHIPS, Chip, chip_named
+
+_GPUS_PER_HOST = 8
+_WRAPS = {'v4': 4, 'v5e': 16, 'v5p': 4, 'v6e': 16, 'tpu7x': 4}  # a torus dimension this long is a ring
+
+
+class Target(NamedTuple):
+  """Devices that need not be here.
+
+  Attributes:
+    name: as it was asked for.
+    chip: what they are.
+    shape: of one slice: the torus, or the number of GPUs.
+    slices: of that shape.
+  """
+
+  name: str
+  chip: Chip
+  shape: tuple[int, ...]
+  slices: int
+
+  @property
+  def device_count(self) -> int:
+    return math.prod(self.shape) * self.slices * self.devices_per_chip
+
+  @property
+  def devices_per_chip(self) -> int:
+    return 2 if self.chip.name == 'tpu7x' else 1
+
+  @property
+  def is_tpu(self) -> bool:
+    return self.chip.torus > 0
+
+  def bandwidth(self, axes: tuple[str, ...], size: int, tensor: int) -> float:
+    """Bytes/s that a device sends along axes of the mesh, in groups of so many devices."""
+    if not self.is_tpu:
+      return self.chip.link if size <= _GPUS_PER_HOST else self.chip.outside
+    if 'replica' in axes and self.slices > 1:
+      return self.chip.outside
+    rings = 1 if axes == ('tensor',) else max(sum(side > 1 for side in self.shape) - (tensor > 1), 1)
+    both_ways = 2 if max(self.shape) >= _WRAPS[self.chip.name] else 1
+    return self.chip.link * rings * both_ways
+
+
+def parse_target(topology: str, slices: int = 1) -> Target:
+  """Raises InputError for a topology that is not `CHIP:SHAPE` with a chip that is known."""
+  name, _, shape = topology.lower().partition(':')
+  chip = chip_named(name)
+  names = ', '.join(dict.fromkeys(chip.name for chip in CHIPS))
+  if chip is None:
+    raise InputError(f'--topology={topology}: no chip {name!r}; there are {names}')
+  dimensions = chip.torus or 1
+  if not re.fullmatch(r'\d+(x\d+)*', shape) or shape.count('x') + 1 != dimensions or slices < 1:
+    example = 'x'.join(['4'] * dimensions)
+    raise InputError(f'--topology={topology} --slices={slices}: {name} takes {dimensions} sizes, such as '
+                     f'{name}:{example}, and at least one slice')
+  return Target(f'{slices} x {topology}' if slices > 1 else topology, chip, tuple(map(int, shape.split('x'))), slices)
+
+
+def tpu_devices(target: Target) -> list[Any]:
+  """Devices to compile for, from libtpu, without a TPU.
+
+  Raises:
+    InputError: libtpu is not installed, or knows no such topology.
+  """
+  from jax.experimental import topologies
+
+  arguments = {'chip_config_name': 'megacore'} if target.chip.name == 'v4' else {}
+  if target.slices > 1:
+    arguments['num_slices'] = target.slices
+  name = f'{target.chip.name}:{"x".join(map(str, target.shape))}'
+  try:
+    import libtpu  # noqa: F401
+  except ImportError as error:
+    raise InputError("planning for a TPU needs its compiler: pip install 'gato_jax[tpu]'") from error
+  try:
+    return topologies.get_topology_desc(topology_name=name, platform='tpu', **arguments).devices
+  except Exception as error:
+    raise InputError(f'libtpu has no topology {name}: {error}') from error

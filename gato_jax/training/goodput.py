@@ -1,0 +1,115 @@
+"""Where the time of a run goes, every second of it, over all its restarts."""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+from data_pipelines.errors import InputError
+
+FILE = 'goodput.json'
+# What the time is spent on; `step` alone is good.
+BUCKETS = {
+    'start': 'from the start of the process to the first batch: imports, other processes, datasets, initial state',
+    'restore': 'reading a checkpoint',
+    'compile': 'the compilation after a start',
+    'data': 'waiting for a batch',
+    'step': 'steps, and the writing of their metrics',
+    'save': 'waiting for a checkpoint: for the one before it, and for the arrays to leave the device',
+    'lost': 'steps done again because no checkpoint had them',
+    'down': 'from the last sign of life to the next start',
+}
+
+
+class Goodput:
+  """A clock that is always in one bucket.
+
+  Its state is JSON and lies in every checkpoint.
+
+  Args:
+    began: when the process started, seconds since the epoch.
+  """
+
+  def __init__(self, began: float | None = None):
+    self.seconds = dict.fromkeys(BUCKETS, 0.0)
+    self._began = process_start() if began is None else began
+    self.seconds['start'] = time.time() - self._began
+    self._bucket, self._since = 'start', time.monotonic()
+
+  def enter(self, bucket: str) -> None:
+    """From now on, time goes into this bucket."""
+    now = time.monotonic()
+    self.seconds[self._bucket] += now - self._since
+    self._bucket, self._since = bucket, now
+
+  def to_json(self) -> dict[str, Any]:
+    self.enter(self._bucket)
+    return {'seconds': dict(self.seconds), 'at': time.time()}
+
+  def go_on(self, saved: dict[str, Any] | None, before: dict[str, Any] | None) -> None:
+    """Adds up with what an interrupted run had spent.
+
+    Args:
+      saved: `to_json` in the checkpoint that is gone on from; None if there is none.
+      before: the record of the workdir's owner before (`ownership`); None if there is none.
+    """
+    if before is None:
+      return
+    seconds, at = (saved['seconds'], saved['at']) if saved else ({}, before['since'])
+    alive = max(before['updated'], at)
+    for bucket, spent in {**seconds, 'lost': seconds.get('lost', 0.0) + alive - at}.items():
+      self.seconds[bucket] += spent
+    self.seconds['down'] += max(self._began - alive, 0.0)
+
+  def write(self, workdir: str) -> None:
+    """Writes goodput.json, for `gato-jax goodput`."""
+    path = pathlib.Path(workdir) / FILE
+    temporary = path.with_suffix('.new')
+    temporary.write_text(json.dumps(self.to_json()), encoding='utf-8')
+    temporary.replace(path)
+
+
+def report(workdir: str) -> str:
+  """The table of a run, and its plot as goodput.png; raises InputError where there has been no run."""
+  path = pathlib.Path(workdir) / FILE
+  try:
+    seconds = json.loads(path.read_text(encoding='utf-8'))['seconds']
+  except (OSError, ValueError, KeyError) as error:
+    raise InputError(f'{path} cannot be read ({error}); train into this workdir first') from error
+  _plot(seconds, path.with_suffix('.png'))
+  return table(seconds)
+
+
+def _plot(seconds: dict[str, float], path: pathlib.Path) -> None:
+  """One bar, a colour a bucket."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(9, 2), layout='constrained')
+  axes = figure.subplots()
+  left = 0.0
+  for bucket, spent in seconds.items():
+    axes.barh(0, spent, left=left, label=f'{bucket} {spent / max(sum(seconds.values()), 1e-9):.1%}')
+    left += spent
+  axes.set(yticks=[], xlabel='seconds')
+  axes.legend(ncols=4, loc='lower center', bbox_to_anchor=(0.5, 1.0), frameon=False)
+  figure.savefig(path, dpi=120)
+
+
+def table(seconds: dict[str, float]) -> str:
+  """Seconds and shares by bucket, and the goodput: the share of `step`."""
+  total = max(sum(seconds.values()), 1e-9)
+  lines = [f'{bucket:8} {spent:12,.1f} s {spent / total:7.1%}  {BUCKETS.get(bucket, "")}'
+           for bucket, spent in seconds.items()]
+  return '\n'.join([*lines, f'{"goodput":8} {total:12,.1f} s {seconds.get("step", 0.0) / total:7.1%}'])
+
+
+def process_start() -> float:
+  """When this process started, seconds since the epoch."""
+  try:
+    with open('/proc/self/stat', encoding='utf-8') as file:
+      ticks = int(file.read().rpartition(')')[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf('SC_CLK_TCK')
+    return time.time() - age
+  except (OSError, AttributeError, ValueError):
+    return time.time()

@@ -1,0 +1,45 @@
+"""Ends a process that makes no progress, so that a launcher can start it again."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+
+STUCK = 124  # exit status
+
+
+class Watchdog:
+  """A thread that waits for signs of progress.
+
+  A step that does not end in time, on any process, is the sign of a host, a network or a storage that hangs: nothing in
+  the process will ever raise. So all stacks are written to standard error and the process ends.
+
+  Args:
+    first_timeout: seconds until the first sign; 0: there is no watchdog.
+    timeout: seconds from one sign to the next.
+  """
+
+  def __init__(self, first_timeout: float, timeout: float):
+    self._timeout = timeout
+    self._limit, self._since = first_timeout, time.monotonic()
+    self._stop = threading.Event()
+    if first_timeout:
+      threading.Thread(target=self._watch, daemon=True, name='watchdog').start()
+
+  def progress(self) -> None:
+    """A step has ended."""
+    self._since = time.monotonic()
+    self._limit = self._timeout
+
+  def close(self) -> None:
+    self._stop.set()
+
+  def _watch(self) -> None:
+    while not self._stop.wait(min(1.0, self._limit / 10)):
+      waited = time.monotonic() - self._since
+      if waited > self._limit:
+        print(f'gato-jax: error: no step has ended for {waited:.0f} s (config.faults); all stacks follow',
+              file=sys.stderr, flush=True)
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(STUCK)
