@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -61,7 +62,8 @@ def finish(process: subprocess.Popen) -> str:
 @pytest.mark.slow
 def test_prepare_train_kill_train_evaluate(command, tmp_path):
   assert 'CartPole-v1: 4 episodes (3 noisy)' in finish(command('prepare', 'undisturbed'))
-  finish(command('train', 'undisturbed'))
+  shares = re.search(r'digits ([\d.]+)% of 30.0%', finish(command('train', 'undisturbed')))
+  assert float(shares[1]) == pytest.approx(30, abs=8)
   killed = command('train', 'killed')
   while not (tmp_path / 'killed/checkpoints/4').exists() and killed.poll() is None:
     time.sleep(0.05)

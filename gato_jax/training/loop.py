@@ -6,6 +6,7 @@ of step n holds exactly what the first n batches made, and the host never waits 
 Every process of a run goes through the same lines; process 0 writes the metrics.
 """
 
+import collections
 from collections.abc import Iterator
 import contextlib
 import logging
@@ -77,7 +78,10 @@ def train(config, workdir: str, group: Group | None = None) -> dict[str, Any]:
       config.data, sources, tokenizer, seed=config.seed, batch_size=rows,
       local_rows=local_rows(batch_sharding(mesh), rows))
   try:
-    return Run(config, workdir, loader, tokenizer, group).train()
+    summary = Run(config, workdir, loader, tokenizer, group).train()
+    if jax.process_index() == 0:
+      print(shares_line(loader.report()), flush=True)
+    return summary
   finally:
     loader.close()
 
@@ -279,3 +283,12 @@ class Run:
     if saved is not None:
       meter.load_json(saved)
     return meter
+
+
+def shares_line(report: dict[str, Any]) -> str:
+  """What share of the positions each entry of the mixture got since this process began, and what it should get."""
+  got, wanted = collections.Counter(), collections.Counter()
+  for by_source, by_entry in ((report['shares'], got), (report['wanted_shares'], wanted)):
+    for name, share in by_source.items():
+      by_entry[name.partition('/')[0]] += share
+  return 'shares of positions: ' + ', '.join(f'{name} {got[name]:.1%} of {wanted[name]:.1%}' for name in wanted)

@@ -8,7 +8,7 @@ import pytest
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
 from gato_jax.mesh import make_mesh
-from gato_jax.training.loop import Run
+from gato_jax.training.loop import Run, shares_line
 from gato_jax.training.metrics import read_records
 from gato_jax.training.program import check_batch
 from gato_jax.training.restore import load_trained
@@ -131,6 +131,11 @@ def test_rows_must_divide_by_accumulation():
   config = tiny_run_config(batch_size=6, accumulation=4)
   with pytest.raises(InputError, match='batch_size=6 .*accumulation=4'):
     check_batch(config.training, make_mesh(config.mesh))
+
+
+def test_shares_are_summed_over_an_entrys_tasks():
+  report = {'shares': {'a/x': 0.1, 'a/y': 0.25, 'b': 0.65}, 'wanted_shares': {'a/x': 0.2, 'a/y': 0.2, 'b': 0.6}}
+  assert shares_line(report) == 'shares of positions: a 35.0% of 40.0%, b 65.0% of 60.0%'
 
 
 def test_changed_keys_are_named():
