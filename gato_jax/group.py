@@ -6,6 +6,7 @@ error of one process is the error of all. A star: every process has a connection
 """
 
 from collections.abc import Callable
+import contextlib
 import json
 import os
 import socket
@@ -170,13 +171,14 @@ class Group:
       self._changed.notify_all()
     self._send_all({'kind': 'failure', 'text': text, 'final': final})
 
-    print(f'gato-jax: error: {text}', file=sys.stderr, flush=True)
 
     def end():
       time.sleep(GRACE)
       os._exit(FAILED if final else LOST)
 
     threading.Thread(target=end, daemon=True, name='end').start()
+    with contextlib.suppress(OSError):  # nobody may be reading
+      print(f'gato-jax: error: {text}', file=sys.stderr, flush=True)
 
   def _send_all(self, message: dict[str, Any]) -> None:
     for peer in self._peers.values():

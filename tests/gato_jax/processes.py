@@ -35,7 +35,7 @@ def start(workdir, *settings, processes=1, devices=1, own_settings=None, members
   return result
 
 
-def finish(processes, code=0, timeout=300):
+def finish(processes, code=0, timeout=900):
   """Their outputs; all must have ended with this exit status."""
   outputs = [process.communicate(timeout=timeout)[0] for process in processes]
   codes = [process.returncode for process in processes]
