@@ -1,4 +1,4 @@
-"""Three runs of `make chaos`."""
+"""One run of `make chaos`; each takes a minute or two."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def undisturbed(tmp_path_factory):
   return losses(workdir)
 
 
-@pytest.mark.parametrize('seed', [100, 101, 102])
+@pytest.mark.parametrize('seed', [100])
 def test_a_killed_run_ends_as_an_undisturbed_one(seed, undisturbed, tmp_path):
   assert len(undisturbed) == chaos.STEPS
   result = chaos.disturbed_run(tmp_path, seed, undisturbed)
