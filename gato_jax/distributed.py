@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
-from gato_jax.group import FAILED, LOST, Group, LostProcess, Preempted
+from gato_jax.group import Group, LostProcess, Preempted
 from gato_jax.roll_call import call_the_roll
 
 EXPLICIT = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
@@ -88,7 +88,7 @@ def together(config: Any, workdir: str) -> Iterator[Group]:
     if not isinstance(error, InputError | LostProcess):
       traceback.print_exception(error)
     group.linger()
-    os._exit(FAILED if isinstance(error, InputError) else LOST)
+    os._exit(group.status)
   group.close()
 
 

@@ -47,6 +47,7 @@ class Group:
     self._values: dict[str, dict[int, Any]] = {}
     self._answers: dict[str, list[Any]] = {}
     self._failure: Exception | None = None
+    self._said = threading.Event()  # the failure is on this process's output
     self._leaving: set[int] = set()
     self._rounds: dict[str, int] = {}
     self._readers: list[threading.Thread] = []
@@ -83,6 +84,11 @@ class Group:
     """Whether a process has failed: nothing may be waited for any more."""
     return self._failure is not None
 
+  @property
+  def status(self) -> int:
+    """The exit status that the first failure asks for, whatever the other processes' errors were that followed it."""
+    return FAILED if isinstance(self._failure, InputError) else LOST
+
   def check(self) -> None:
     """Raises what another process has failed with; never waits."""
     if self._failure:
@@ -95,8 +101,11 @@ class Group:
       self._fail(f'{self._name(self.index)}: {text}', isinstance(error, InputError))
 
   def linger(self) -> None:
-    """After a failure, process 0 waits for the others to end: JAX aborts them when its service goes away."""
+    """After a failure, until it is on the output, which may be another thread's work; and on process 0 until the others
+    have ended: JAX aborts them when its service goes away."""
     deadline = time.monotonic() + GRACE
+    if self._failure:
+      self._said.wait(GRACE)
     while self.index == 0 and any(reader.is_alive() for reader in self._readers) and time.monotonic() < deadline:
       time.sleep(_RETRY)
 
@@ -179,6 +188,7 @@ class Group:
     threading.Thread(target=end, daemon=True, name='end').start()
     with contextlib.suppress(OSError):  # nobody may be reading
       print(f'gato-jax: error: {text}', file=sys.stderr, flush=True)
+    self._said.set()
 
   def _send_all(self, message: dict[str, Any]) -> None:
     for peer in self._peers.values():

@@ -153,6 +153,6 @@ def test_a_workdir_in_use_is_refused_on_all(tmp_path):
   running = start(tmp_path, 'steps=4000', 'pause=0.1', processes=1)
   wait_for_step(tmp_path, 1, running)
   outputs = finish(start(tmp_path, 'steps=4000', processes=2), FAILED)
-  assert any('belongs to a run that is going on' in output for output in outputs)  # all have its exit status
+  assert all('belongs to a run that is going on' in output for output in outputs)
   running[0].kill()
   running[0].communicate()
