@@ -281,6 +281,7 @@ def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple
     wanted: see `read_checkpoint`.
     agree: from what this process found wrong with a checkpoint to what all processes go by.
   """
+  logging.getLogger('asyncio').addFilter(_is_news)
   unreadable = []
   for step in reversed(steps):
     restored, problem, final = _read(checkpointer, step, wanted)
@@ -311,6 +312,12 @@ def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str
     return None, str(error), True
   except Exception as error:  # whatever the storage layer makes of missing or damaged files
     return None, _first_line(error), False
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
+  message = record.getMessage()
+  return not ('never retrieved' in message and f'/{FOLDER}/' in message)
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

@@ -5,6 +5,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from gato_jax.training.metrics import read_records
@@ -19,8 +20,22 @@ def free_port():
     return listener.getsockname()[1]
 
 
+class Process(subprocess.Popen):
+  """Its output goes to a file: a pipe that nobody reads would stop it, and with it the others, once it holds 64 KB."""
+
+  def __init__(self, command, environment):
+    self._output = tempfile.TemporaryFile('w+', encoding='utf-8')
+    super().__init__(command, env=environment, cwd=ROOT, stdout=self._output, stderr=subprocess.STDOUT)
+
+  def output(self, timeout=None):
+    """All of it, once the process has ended."""
+    self.wait(timeout)
+    self._output.seek(0)
+    return self._output.read()
+
+
 def start(workdir, *settings, processes=1, devices=1, own_settings=None, members=None):
-  """Popens, one a process; `own_settings` are a process's own, `members` leaves others out."""
+  """One `Process` a process; `own_settings` are a process's own, `members` leaves others out."""
   address = f'127.0.0.1:{free_port()}'
   result = []
   for index in range(processes) if members is None else members:
@@ -30,14 +45,13 @@ def start(workdir, *settings, processes=1, devices=1, own_settings=None, members
     if processes > 1:
       environment.update(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=str(processes), JAX_PROCESS_ID=str(index))
     command = [sys.executable, '-m', MODULE, str(workdir), *settings, *(own_settings or {}).get(index, ())]
-    result.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True))
+    result.append(Process(command, environment))
   return result
 
 
 def finish(processes, code=0, timeout=900):
   """Their outputs; all must have ended with this exit status."""
-  outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+  outputs = [process.output(timeout) for process in processes]
   codes = [process.returncode for process in processes]
   assert codes == [code] * len(codes), f'{codes}\n' + '\n---\n'.join(output[-3000:] for output in outputs)
   return outputs
@@ -51,7 +65,7 @@ def wait_for_step(workdir, step, processes, timeout=240):
     if records and records[-1]['step'] >= step:
       return
     time.sleep(0.02)
-  raise AssertionError(f'step {step} was not reached: ' + '\n'.join(process.communicate()[0] for process in processes))
+  raise AssertionError(f'step {step} was not reached: ' + '\n'.join(process.output() for process in processes))
 
 
 def losses(workdir):

@@ -100,7 +100,7 @@ def test_a_process_that_is_killed_ends_the_others_by_name(tmp_path):
   wait_for_step(tmp_path, 2, running)
   running[1].kill()
   began = time.monotonic()
-  output, _ = running[0].communicate(timeout=120)
+  output = running[0].output(timeout=120)
   assert time.monotonic() - began < 60
   assert running[0].returncode not in (0, FAILED)
   assert f'process 1 ({os.uname().nodename} pid {running[1].pid}) is gone' in output
@@ -108,7 +108,7 @@ def test_a_process_that_is_killed_ends_the_others_by_name(tmp_path):
 
 def test_a_process_that_hangs_is_ended(tmp_path):
   running = start(tmp_path, 'steps=40', 'step_timeout=8', processes=2, devices=2, own_settings={1: ['stuck=3']})
-  outputs = [process.communicate(timeout=200)[0] for process in running]
+  outputs = [process.output(timeout=200) for process in running]
   codes = [process.returncode for process in running]
   assert STUCK in codes and 0 not in codes and FAILED not in codes
   assert any('no step has ended for' in output and 'Thread' in output for output in outputs)
@@ -155,4 +155,4 @@ def test_a_workdir_in_use_is_refused_on_all(tmp_path):
   outputs = finish(start(tmp_path, 'steps=4000', processes=2), FAILED)
   assert all('belongs to a run that is going on' in output for output in outputs)
   running[0].kill()
-  running[0].communicate()
+  running[0].wait()

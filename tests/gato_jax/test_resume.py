@@ -34,7 +34,7 @@ def kill_soon(processes, workdir, rng):
     time.sleep(0.01)
   time.sleep(rng.uniform(0, 0.6))
   process.kill()
-  process.communicate()
+  process.wait()
 
 
 @pytest.mark.slow
