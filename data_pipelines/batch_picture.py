@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
 from data_pipelines.loader import make_loader
+from data_pipelines.sequences.plan import dataset_of
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokens import ACTION_POSITION, DOCUMENT_POSITION, SEPARATOR_POSITION
 from data_pipelines.tokenization.vocabulary import Vocabulary
@@ -52,8 +53,8 @@ def draw_mixture(data_config: Any, seed: int, batch_size: int, path: str) -> Non
 def draw_batch(batch: PackedBatch, vocabulary: Vocabulary, source_names: Sequence[str], path: str) -> None:
   """Draws the B rows of a batch in four panels as a PNG."""
   B, L = batch.tokens.shape
-  datasets = sorted({name.partition('/')[0] for name in source_names})
-  of_source = np.array([datasets.index(name.partition('/')[0]) for name in source_names])
+  datasets = sorted(set(map(dataset_of, source_names)))
+  of_source = np.array([datasets.index(dataset_of(name)) for name in source_names])
   present = batch.segment_ids > 0
   stripes = np.where(present, 1 + batch.segment_ids % 2, 0)
   panels = (

@@ -143,7 +143,7 @@ def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],
 
 
 def _filtered(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> EpisodeIndex:
-  entry = data_config.mixture.get(dataset_of(source))
+  entry = data_config.mixture.get(dataset_of(source.name))
   if source.kind != 'control' or not entry or not entry.min_return_share:
     return index
   try:

@@ -100,14 +100,18 @@ class PictureFinder:
 
   Args:
     folder: the names are relative to it.
-    pictures: all the pictures in it.
+    files: the files in it.
+
+  Attributes:
+    pictures: those of the files that are pictures.
   """
 
-  def __init__(self, folder: str, pictures: Sequence[pathlib.Path]):
+  def __init__(self, folder: str, files: Sequence[pathlib.Path]):
+    self.pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
     self._folder = folder
     self._named: dict[str, list[pathlib.Path]] = {}
     self._numbered: dict[int, list[pathlib.Path]] = {}
-    for path in pictures:
+    for path in self.pictures:
       self._named.setdefault(path.name, []).append(path)
       if digits := re.search(r'\d+$', path.stem):
         self._numbered.setdefault(int(digits[0]), []).append(path)

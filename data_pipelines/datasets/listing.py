@@ -113,8 +113,9 @@ def tasks_table(data_dir: str, domain: str = '') -> list[tuple[str, ...]]:
     built = built_datasets(suite, data_dir)
     trained = set(trained_tasks(suite))
     for task in task_names(suite):
+      spec = task_spec(task)
       part = [each for each in built if each.task == task]
-      rows.append((task, 'yes' if task.partition('/')[2] in trained else 'no', task_spec(task).score, *_scores(task),
+      rows.append((task, 'yes' if spec.task in trained else 'no', spec.score, *_scores(task),
                    *_amounts(part)))
   return rows
 

@@ -100,7 +100,7 @@ class AtariEnvironment(SimulatedEnvironment):
 
 
 def make(spec: TaskSpec) -> AtariEnvironment:
-  return AtariEnvironment(spec, spec.name.split('/')[1])
+  return AtariEnvironment(spec, spec.task)
 
 
 def make_expert(environment: AtariEnvironment) -> RamExpert:

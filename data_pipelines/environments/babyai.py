@@ -76,7 +76,7 @@ class BabyAIEnvironment(SimulatedEnvironment):
     super().__init__(spec)
     import_simulator('minigrid')  # registers the levels
     gymnasium = import_simulator('gymnasium')
-    level = spec.name.split('/')[1].removesuffix(SYMBOLIC)
+    level = spec.task.removesuffix(SYMBOLIC)
     self.simulator = gymnasium.make(f'BabyAI-{level}', render_mode='rgb_array').unwrapped
     self.simulator.fixed_max_steps = True
     self.simulator.max_steps = spec.max_steps

@@ -42,7 +42,7 @@ class ClassicControlEnvironment(SimulatedEnvironment):
     os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pygame draws without a display
     gymnasium = import_simulator('gymnasium')
     # The wrappers' checks and time limit are `SimulatedEnvironment`'s.
-    self._simulator = gymnasium.make(spec.name.split('/')[1], render_mode='rgb_array').unwrapped
+    self._simulator = gymnasium.make(spec.task, render_mode='rgb_array').unwrapped
     self._discrete = spec.action.kind == 'discrete'
     space = self._simulator.action_space
     self.action_bounds = (np.zeros(0), np.zeros(0)) if self._discrete else (space.low, space.high)
@@ -152,4 +152,4 @@ def make(spec: TaskSpec) -> ClassicControlEnvironment:
 
 
 def make_expert(environment: ClassicControlEnvironment) -> HeuristicExpert:
-  return HeuristicExpert(HEURISTICS[environment.spec.name.split('/')[1]])
+  return HeuristicExpert(HEURISTICS[environment.spec.task])

@@ -42,7 +42,7 @@ class RandomBodyEnvironment(ControlSuiteEnvironment):
     self._wrapper = import_simulator('dm_control.mujoco.wrapper')
     self._control = import_simulator('dm_control.rl.control')
     self._timestep = self._simulator.control_timestep()
-    domain, task = spec.name.split('/')[1].split('-')
+    domain, task = spec.task.split('-')
     module = import_simulator(f'dm_control.suite.{domain}')
     xml, includes = module.get_model_and_assets(*((int(task[len('swimmer'):]),) if domain == 'swimmer' else ()))
     self._xml = xml if isinstance(xml, str) else xml.decode()

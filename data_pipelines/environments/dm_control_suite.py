@@ -61,7 +61,7 @@ class ControlSuiteEnvironment(SimulatedEnvironment):
     super().__init__(spec)
     choose_backend()
     suite = import_simulator('dm_control.suite')
-    domain, task = spec.name.split('/')[1].split('-')
+    domain, task = spec.task.split('-')
     # Episodes must not depend on the generator's first seed: `_reset` seeds it again.
     self._simulator = suite.load(domain, task, task_kwargs={'random': 0})
     bounds = self._simulator.action_spec()
@@ -107,7 +107,7 @@ def make(spec: TaskSpec) -> ControlSuiteEnvironment:
 
 def make_expert(environment: ControlSuiteEnvironment) -> Expert:
   """A controller, or a gait where there is no controller; what it reads is `environment.state` in its place."""
-  task = environment.spec.name.split('/')[1]
+  task = environment.spec.task
   if task in PRIVILEGED:
     return PRIVILEGED[task](environment)
   if task == 'swimmer-swimmer6':

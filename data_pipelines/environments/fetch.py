@@ -86,7 +86,7 @@ class FetchEnvironment(SimulatedEnvironment):
   def __init__(self, spec: TaskSpec):
     super().__init__(spec)
     choose_backend()
-    task = spec.name.split('/')[1].removesuffix(PIXELS)
+    task = spec.task.removesuffix(PIXELS)
     module, name = CLASSES[task]
     with contextlib.redirect_stderr(io.StringIO()):  # the package prints a notice about tasks that are not here
       simulators = import_simulator(f'gymnasium_robotics.envs.fetch.{module}', 'suites')
@@ -186,7 +186,7 @@ class ScriptedExpert:
 
   def __init__(self, environment: FetchEnvironment):
     self._environment = environment
-    self._script = SCRIPTS[environment.spec.name.split('/')[1].removesuffix(PIXELS)]
+    self._script = SCRIPTS[environment.spec.task.removesuffix(PIXELS)]
 
   def reset(self) -> None:
     """Nothing is remembered."""

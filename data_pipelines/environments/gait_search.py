@@ -97,7 +97,7 @@ def search(
   """
   cmaes = import_simulator('cmaes', 'suites')
   environment = make(name)
-  mirror = getattr(SUITES[environment.spec.domain], 'MIRRORS', {}).get(name.split('/')[1])
+  mirror = getattr(SUITES[environment.spec.domain], 'MIRRORS', {}).get(environment.spec.task)
   encoding = Encoding(environment.spec, _feature_scale(environment, seed), mirror)
   mean = np.zeros(encoding.size) if start is None else encoding.encode(start)
   optimizer = cmaes.SepCMA(mean=mean, sigma=0.3 if start is None else 0.1, seed=seed, population_size=POPULATION)

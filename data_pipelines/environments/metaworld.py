@@ -69,7 +69,7 @@ class MetaWorldEnvironment(SimulatedEnvironment):
     choose_backend()
     self._mujoco = import_simulator('mujoco')
     environments = import_simulator('metaworld.env_dict').ALL_V3_ENVIRONMENTS
-    self._simulator = environments[spec.name.split('/')[1]]()
+    self._simulator = environments[spec.task]()
     self._simulator._set_task_called = True
     self._simulator._partially_observable = False  # shows the goal
     self._simulator.__dict__.pop('sawyer_observation_space', None)  # the cached bounds still hide it
@@ -129,7 +129,7 @@ class ScriptedExpert:
 
   def __init__(self, environment: MetaWorldEnvironment):
     self._environment = environment
-    self._policy = import_simulator('metaworld.policies').ENV_POLICY_MAP[environment.spec.name.split('/')[1]]()
+    self._policy = import_simulator('metaworld.policies').ENV_POLICY_MAP[environment.spec.task]()
     # The policies ask for more than the actuators give, and say so at every step.
     warnings.filterwarnings('ignore', message=r'Constant\(s\) may be too high')
 

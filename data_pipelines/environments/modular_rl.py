@@ -88,7 +88,7 @@ class ModularEnvironment(SimulatedEnvironment):
     choose_backend()
     gymnasium = import_simulator('gymnasium')
     import_simulator('mujoco')
-    morphology = MORPHOLOGIES[spec.name.split('/')[1]]
+    morphology = MORPHOLOGIES[spec.task]
     assets = Path(import_simulator('gymnasium.envs.mujoco').__file__).parent / 'assets'
     with tempfile.TemporaryDirectory() as folder:
       path = Path(folder) / 'body.xml'

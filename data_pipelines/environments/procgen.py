@@ -42,7 +42,7 @@ class ProcgenEnvironment(SimulatedEnvironment):
 
   def build(self, count: int, seed: int):
     """A simulator of `count` copies of the level of `seed`."""
-    game = self.spec.name.split('/')[1]
+    game = self.spec.task
     return self._library.ProcgenGym3Env(
         count, game, distribution_mode='easy' if game in EASY else 'hard', start_level=seed, num_levels=1,
         rand_seed=seed, num_threads=0)
@@ -85,7 +85,7 @@ def make(spec: TaskSpec) -> ProcgenEnvironment:
 
 def make_expert(environment: ProcgenEnvironment) -> MazeSolver | RolloutSearch:
   """The game's expert; raises InputError where it has none, as it can only be played."""
-  game = environment.spec.name.split('/')[1]
+  game = environment.spec.task
   if game not in EXPERTS:
     raise InputError(f'{environment.spec.name} has no expert: it can be evaluated, but no demonstrations made of it; '
                      f'there are experts for {", ".join(EXPERTS)}')

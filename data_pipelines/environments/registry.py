@@ -106,7 +106,7 @@ def trained_tasks(domain: str) -> tuple[str, ...]:
   """The tasks of a domain to train on, without the domain: not those that it holds out (if it says which it trains on,
   `TRAINED`), nor those that it has no expert for (`EVALUATION_ONLY`)."""
   suite = SUITES[domain]
-  tasks = getattr(suite, 'TRAINED', tuple(name.partition('/')[2] for name in task_names(domain)))
+  tasks = getattr(suite, 'TRAINED', tuple(task_spec(name).task for name in task_names(domain)))
   return tuple(task for task in tasks if task not in getattr(suite, 'EVALUATION_ONLY', ()))
 
 
@@ -141,7 +141,8 @@ def make(name: str) -> Environment:
 
 def has_expert(name: str) -> bool:
   """Whether demonstrations can be made of a task; those that its suite names in EVALUATION_ONLY can but be played."""
-  return name.split('/')[1] not in getattr(SUITES[task_spec(name).domain], 'EVALUATION_ONLY', ())
+  spec = task_spec(name)
+  return spec.task not in getattr(SUITES[spec.domain], 'EVALUATION_ONLY', ())
 
 
 def make_expert(environment: Environment) -> Expert:

@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Mapping
-import importlib
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from data_pipelines.environments.specs import ArraySpec, Observation, StepResult, TaskSpec
 from data_pipelines.errors import InputError
+from data_pipelines.packages import import_package
 
 DTYPES = {'continuous': np.float32, 'discrete': np.int32, 'image': np.uint8}
 RANGE_TOLERANCE = 1e-5  # float32 arithmetic may leave [-1, 1] by a rounding error
@@ -141,8 +141,4 @@ def _misfit(want: ArraySpec, value: Any) -> str:
 
 def import_simulator(module: str, extra: str = 'envs') -> ModuleType:
   """Imports a simulator's module; raises InputError naming the extra to install where it is missing."""
-  try:
-    return importlib.import_module(module)
-  except ImportError as error:
-    remedy = f"install the simulators: pip install 'gato_jax[{extra}]'"
-    raise InputError(f'cannot import {module} ({error}); {remedy}') from error
+  return import_package(module, extra, 'the simulators')

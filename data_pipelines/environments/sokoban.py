@@ -51,7 +51,7 @@ class SokobanEnvironment(SimulatedEnvironment):
 
   def __init__(self, spec: TaskSpec):
     super().__init__(spec)
-    self._size, self._boxes = ROOMS[spec.name.split('/')[1].removesuffix(SYMBOLIC)]
+    self._size, self._boxes = ROOMS[spec.task.removesuffix(SYMBOLIC)]
     self.room: Room | None = None
 
   def _reset(self, seed: int) -> Observation:

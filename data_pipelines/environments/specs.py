@@ -52,6 +52,11 @@ class TaskSpec:
   score: Literal['return', 'success'] = 'return'
   variant_of: str = dataclasses.field(default='', compare=False)
 
+  @property
+  def task(self) -> str:
+    """The name without the domain."""
+    return self.name.partition('/')[2]
+
   def to_json(self) -> dict[str, Any]:
     fields = dataclasses.asdict(self)
     del fields['variant_of']

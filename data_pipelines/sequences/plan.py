@@ -82,7 +82,7 @@ class PackingPlan:
       return PageDrawer(number, index, config.sequence_length, config.patches_per_row)
     if source.kind != 'control':
       return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
-    entry, prompt = config.mixture[dataset_of(source)], config.prompt
+    entry, prompt = config.mixture[dataset_of(source.name)], config.prompt
     prompts = Prompts(np.flatnonzero(~index.of_episodes(source.noisy)), prompt.share, prompt.from_end,
                       int(prompt.max_share_of_row * config.sequence_length),
                       int(prompt.max_share_of_row * config.patches_per_row))
@@ -116,9 +116,9 @@ class PackingPlan:
     return np.array(pieces, PIECE)
 
 
-def dataset_of(source: EpisodeSource) -> str:
+def dataset_of(source_name: str) -> str:
   """The mixture's name for a dataset: `dm_control` for the source `dm_control/cartpole-swingup`."""
-  return source.name.partition('/')[0]
+  return source_name.partition('/')[0]
 
 
 def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray:
@@ -131,7 +131,7 @@ def mixture_shares(mixture: Any, sources: Sequence[EpisodeSource]) -> np.ndarray
   """
   of_dataset = collections.defaultdict(list)
   for i, source in enumerate(sources):
-    of_dataset[dataset_of(source)].append(i)
+    of_dataset[dataset_of(source.name)].append(i)
   entries = weighted_entries(mixture)
   missing = sorted(set(entries) - set(of_dataset)), sorted(set(of_dataset) - set(entries))
   if any(missing):

@@ -78,7 +78,7 @@ def measure(data_config: Any, entries: Sequence[str], times: int, seconds: float
   config = copy.deepcopy(data_config)
   with config.unlocked():
     config.mixture = {name: data_config.mixture[name] for name in entries}
-  sources = [source for source in open_sources(data_config, 'train') if dataset_of(source) in entries]
+  sources = [source for source in open_sources(data_config, 'train') if dataset_of(source.name) in entries]
   if times > 1:
     sources = [Repeated(source, times) for source in sources]
   loader = make_loader(config, sources, open_tokenizer(data_config), seed=0, batch_size=BATCH_SIZE)
@@ -100,7 +100,7 @@ def _timed(loader: Loader, seconds: float) -> dict[str, float]:
 
 def _entries(data_config: Any, group: str) -> list[str]:
   """The mixture's entries whose datasets are of a group."""
-  groups = {dataset_of(source): _group(source) for source in open_sources(data_config, 'train')}
+  groups = {dataset_of(source.name): _group(source) for source in open_sources(data_config, 'train')}
   return [name for name in data_config.mixture if groups[name] == group]
 
 

@@ -7,17 +7,9 @@
 The paper trained its 1.18B model for about four days on a 16x16 slice of TPU v3.
 """
 
-from experiments.configs.table_1_mixture import table_1_mixture
-from gato_jax.config import default_config
+from experiments.configs.table_1_mixture import paper_config
 
 
 def get_config(arg: str | None = None):
   del arg
-  config = default_config()
-  config.name = 'gato_1_18b'
-  with config.unlocked():
-    config.data.mixture = table_1_mixture()
-  config.model.update(layers=24, width=2048, heads=16, head_size=128, feed_forward=8192)
-  config.model.positions = 'transformer_xl'  # what the published parameter counts imply
-  config.training.schedule.peak = 1e-4
-  return config
+  return paper_config('gato_1_18b', 1e-4, layers=24, width=2048, heads=16, head_size=128, feed_forward=8192)

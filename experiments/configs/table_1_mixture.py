@@ -12,7 +12,7 @@ number of episodes, shared equally by the tasks there are, MOST_EPISODES at most
 from data_pipelines.datasets.catalogue import DATASETS
 from data_pipelines.datasets.table_1 import ROWS
 from data_pipelines.environments.registry import SUITES, mixture_tasks
-from gato_jax.config import mixture_entry
+from gato_jax.config import default_config, mixture_entry
 
 MOST_EPISODES = 400_000  # of a task: demonstrations have fewer than a million environment seeds to draw from
 MIN_RETURN_SHARE = 0.8
@@ -34,6 +34,18 @@ IMPORTED = {
     'OKVQA': ('vqa_folder', 'corpora/okvqa'),
     'VQAv2': ('vqa_folder', 'corpora/vqa_v2'),
 }
+
+
+def paper_config(name: str, peak: float, **sizes: int):
+  """A model of Table 5, with its sizes and its peak learning rate, on the full mixture."""
+  config = default_config()
+  config.name = name
+  with config.unlocked():
+    config.data.mixture = table_1_mixture()
+  config.model.update(sizes)
+  config.model.positions = 'transformer_xl'  # what the published parameter counts imply
+  config.training.schedule.peak = peak
+  return config
 
 
 def table_1_mixture():

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 import numpy as np
 
+from data_pipelines.sequences.plan import dataset_of
 from gato_jax.evaluation.scores import TaskScore, domains, tasks_at_or_above
 
 SMOOTHING = 9  # points of the loss curves averaged
@@ -65,7 +66,7 @@ def _losses(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray,
   for record in records:
     by_dataset: dict[str, list[float]] = {}
     for source, loss in record['loss_by_source'].items():
-      by_dataset.setdefault(source.partition('/')[0], []).append(loss)
+      by_dataset.setdefault(dataset_of(source), []).append(loss)
     for dataset, losses in by_dataset.items():
       steps, means = curves.setdefault(dataset, ([], []))
       steps.append(record['step'])

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from data_pipelines.errors import InputError
+from gato_jax.training.ownership import process_ticks
 
 FILE = 'goodput.json'
 # What the time is spent on; `step` alone is good.
@@ -106,10 +107,7 @@ def table(seconds: dict[str, float]) -> str:
 
 def process_start() -> float:
   """When this process started, seconds since the epoch."""
-  try:
-    with open('/proc/self/stat', encoding='utf-8') as file:
-      ticks = int(file.read().rpartition(')')[2].split()[19])
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf('SC_CLK_TCK')
-    return time.time() - age
-  except (OSError, AttributeError, ValueError):
+  ticks = process_ticks(os.getpid())
+  if ticks is None:  # this system does not say
     return time.time()
+  return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf('SC_CLK_TCK'))

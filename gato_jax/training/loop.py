@@ -19,6 +19,7 @@ import numpy as np
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
+from data_pipelines.sequences.plan import dataset_of
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.config import changed_keys
@@ -290,5 +291,5 @@ def shares_line(report: dict[str, Any]) -> str:
   got, wanted = collections.Counter(), collections.Counter()
   for by_source, by_entry in ((report['shares'], got), (report['wanted_shares'], wanted)):
     for name, share in by_source.items():
-      by_entry[name.partition('/')[0]] += share
+      by_entry[dataset_of(name)] += share
   return 'shares of positions: ' + ', '.join(f'{name} {got[name]:.1%} of {wanted[name]:.1%}' for name in wanted)

@@ -32,7 +32,8 @@ class Ownership:
     if self.before is not None:
       _refuse_if_alive(self._path, self.before)
     since = self.before['since'] if self.before else time.time()
-    self._record = {'host': socket.gethostname(), 'pid': os.getpid(), 'started': _started(os.getpid()), 'since': since}
+    self._record = {
+        'host': socket.gethostname(), 'pid': os.getpid(), 'started': process_ticks(os.getpid()), 'since': since}
     try:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       self._write()
@@ -68,7 +69,7 @@ def _refuse_if_alive(path: epath.Path, record: dict[str, Any]) -> None:
   if record['pid'] == 0:
     return
   if record['host'] == socket.gethostname():
-    alive = record['pid'] != os.getpid() and _started(record['pid']) == record['started'] is not None
+    alive = record['pid'] != os.getpid() and process_ticks(record['pid']) == record['started'] is not None
   else:
     alive = False
     deadline = time.monotonic() + 3 * REFRESH  # whatever the clocks of the two hosts say
@@ -89,7 +90,7 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
     return None
 
 
-def _started(pid: int) -> int | None:
+def process_ticks(pid: int) -> int | None:
   """When a process of this host started, in ticks since it was booted; None if there is none."""
   try:
     with open(f'/proc/{pid}/stat', encoding='utf-8') as file:

@@ -19,6 +19,7 @@ from data_pipelines.environments import (
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
+from tests.data_pipelines.environment_cases import play
 
 # Looked for, not imported: an adapter chooses MuJoCo's OpenGL backend before its first import.
 INSTALLED = all(importlib.util.find_spec(module) for module in ('gymnasium', 'dm_control', 'metaworld', 'minigrid'))
@@ -38,36 +39,6 @@ PLAYED = (
 )
 ONE_A_SUITE = ('classic_control/LunarLander-v3', 'dm_control/reacher-easy', 'metaworld/push-v3',
                'babyai/GoToLocalS5N2-v0', 'sokoban/room7-boxes2')
-
-
-@pytest.fixture(scope='module')
-def environments():
-  """name -> environment, built when first asked for and shared by the tests, as episodes may not depend on it."""
-  built = {}
-
-  def environment(name):
-    if name not in built:
-      built[name] = registry.make(name)
-    return built[name]
-
-  yield environment
-  for made in built.values():
-    made.close()
-
-
-def play(environment, seed, steps, rng=None):
-  """Observations and rewards of up to `steps` random steps; the actions depend on `rng` only."""
-  rng = rng or np.random.default_rng(0)
-  observations, rewards = [environment.reset(seed)], []
-  for _ in range(steps):
-    spec = environment.spec.action
-    action = np.int32(rng.integers(spec.num_values)) if spec.kind == 'discrete' else rng.uniform(-1, 1, spec.shape)
-    result = environment.step(action)
-    observations.append(result.observation)
-    rewards.append(result.reward)
-    if result.terminated or result.truncated:
-      break
-  return observations, rewards
 
 
 def assert_same_episode(left, right):

@@ -25,6 +25,7 @@ from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.reference_scores import reference_scores
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
+from tests.data_pipelines.environment_cases import play
 
 # Looked for, not imported: an adapter chooses MuJoCo's OpenGL backend before its first import.
 INSTALLED = all(importlib.util.find_spec(module) for module in ('dm_control', 'gymnasium', 'mujoco'))
@@ -37,34 +38,6 @@ SUITES = (dm_control_suite, *VARIANTS, modular_rl)
 TASKS = [spec.name for suite in SUITES for spec in suite.SPECS.values()]
 PLAYED = ('dm_control/cheetah-run', 'dm_control/swimmer-swimmer6', 'dm_control/point_mass-hard',
           'dm_control_random_small/reacher-easy', 'dm_control_random_large/cheetah-run', 'modular_rl/hopper_3_no_foot')
-
-
-@pytest.fixture(scope='module')
-def environments():
-  """name -> environment, built when first asked for."""
-  built = {}
-
-  def environment(name):
-    if name not in built:
-      built[name] = registry.make(name)
-    return built[name]
-
-  yield environment
-  for made in built.values():
-    made.close()
-
-
-def play(environment, seed, steps):
-  """Observations and rewards of up to `steps` random steps."""
-  rng = np.random.default_rng(0)
-  observations, rewards = [environment.reset(seed)], []
-  for _ in range(steps):
-    result = environment.step(rng.uniform(-1, 1, environment.spec.action.shape))
-    observations.append(result.observation)
-    rewards.append(result.reward)
-    if result.terminated or result.truncated:
-      break
-  return observations, rewards
 
 
 def test_there_are_as_many_tasks_as_promised():

@@ -26,15 +26,14 @@ class Builder(CaptionBuilder, skip_registration=True):
   def pictures(self, skip: Skip) -> Iterator[PictureItem]:
     folder = self.request.path
     files = find_files(folder, (*PICTURE_SUFFIXES, '.json', '.tar'))
-    pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
-    finder = PictureFinder(folder, pictures)
+    finder = PictureFinder(folder, files)
     listed: set[pathlib.Path] = set()
     for path in (path for path in files if path.suffix.lower() == '.json'):
       for picture, captions in coco(path, finder, skip):
         listed.add(picture)
         yield from read_picture(picture, captions, skip)
     bare = 0
-    for picture in pictures:
+    for picture in finder.pictures:
       if text := text_beside(picture):
         yield from _with_text(picture, text, skip)
       else:

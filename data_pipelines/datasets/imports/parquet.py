@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.datasets.imports.items import Damage, Item
-from data_pipelines.datasets.imports.packages import import_package
 from data_pipelines.errors import InputError
+from data_pipelines.packages import import_package
 
 _PICTURE_BYTES = 'bytes'  # the field that holds a picture in Hugging Face's layout
 
 
 def schema_of(file: str | os.PathLike) -> Any:
   """The Arrow schema of a file; raises InputError where it cannot be read."""
-  parquet = import_package('pyarrow.parquet')
+  parquet = import_package('pyarrow.parquet', 'formats')
   try:
     return parquet.read_schema(file)
   except _errors() as error:
@@ -29,7 +29,7 @@ def rows(file: str | os.PathLike, columns: Collection[str],
   A bad row is a Damage, and so is the rest of a row group that cannot be read; the rows behind it follow. A file that
   cannot be opened is one Damage, as nobody knows its rows.
   """
-  parquet = import_package('pyarrow.parquet')
+  parquet = import_package('pyarrow.parquet', 'formats')
   try:
     opened = parquet.ParquetFile(file)
   except _errors() as error:
@@ -71,12 +71,12 @@ def _row(table: Any, index: int, columns: Collection[str], place: str) -> dict[s
 
 
 def _errors() -> tuple[type[Exception], ...]:
-  return OSError, import_package('pyarrow').ArrowException
+  return OSError, import_package('pyarrow', 'formats').ArrowException
 
 
 def array_of(scalar: Any) -> Any:
   """A list as an array, or as nested lists where it is ragged; a picture as bytes, a scalar as it is."""
-  arrow = import_package('pyarrow')
+  arrow = import_package('pyarrow', 'formats')
   if scalar is None or not scalar.is_valid:
     raise ValueError('a value is missing')
   if arrow.types.is_struct(scalar.type):
@@ -99,7 +99,7 @@ def array_of(scalar: Any) -> Any:
 
 def item_of(column: Any, first: Any) -> Item:
   """What an Arrow column of episodes holds a step, with the shape that the first episode has."""
-  arrow = import_package('pyarrow')
+  arrow = import_package('pyarrow', 'formats')
   kind = column.type
   while _is_list(kind):
     kind = kind.value_type
@@ -116,5 +116,5 @@ def item_of(column: Any, first: Any) -> Item:
 
 
 def _is_list(kind: Any) -> bool:
-  types = import_package('pyarrow').types
+  types = import_package('pyarrow', 'formats').types
   return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.datasets.imports.packages import import_package
+from data_pipelines.packages import import_package
 
 
 class VideoFrames(Sequence):
@@ -32,7 +32,7 @@ class VideoFrames(Sequence):
 
   def __iter__(self) -> Iterator[np.ndarray]:
     """Raises ValueError where the video cannot be read, or ends before the last frame."""
-    av = import_package('av')
+    av = import_package('av', 'formats')
     wanted = 0
     try:
       with av.open(str(self._file)) as container:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
-from data_pipelines.datasets.imports.packages import import_package
 from data_pipelines.environments.gymnasium_spaces import leaf_bounds, leaf_values, leaves, observation_spec
 from data_pipelines.errors import InputError
+from data_pipelines.packages import import_package
 
 _FOLDER = 'data'  # of a dataset, where Minari keeps its files
 
@@ -28,7 +28,7 @@ class MinariReader:
     folder = pathlib.Path(path) / _FOLDER
     if not (folder / 'metadata.json').is_file():
       raise InputError(f'{path} is no Minari dataset: it has no {_FOLDER}/metadata.json')
-    minari = import_package('minari')
+    minari = import_package('minari', 'formats')
     try:
       self._dataset = minari.MinariDataset(folder)
     except Exception as error:  # Minari's, pydantic's or the storage's own for a damaged file

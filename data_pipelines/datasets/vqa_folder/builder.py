@@ -25,8 +25,7 @@ class Builder(QuestionBuilder, skip_registration=True):
   def pictures(self, skip: Skip) -> Iterator[PictureItem]:
     folder = self.request.path
     files = find_files(folder, (*PICTURE_SUFFIXES, '.json', '.jsonl', '.jsonl.gz'))
-    pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
-    finder = PictureFinder(folder, pictures)
+    finder = PictureFinder(folder, files)
     asked: dict[pathlib.Path, list[Pair]] = {}
     for picture, pair in vqa_lists([path for path in files if path.suffix.lower() == '.json'], finder, skip):
       asked.setdefault(picture, []).append(pair)
@@ -36,6 +35,6 @@ class Builder(QuestionBuilder, skip_registration=True):
           asked.setdefault(picture, []).append(pair)
     for picture, pairs in sorted(asked.items()):
       yield from read_picture(picture, pairs, skip)
-    bare = len(set(pictures) - set(asked))
+    bare = len(set(finder.pictures) - set(asked))
     if bare:
       self.leave_out(f'{bare} pictures that nothing is asked about')
