@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
 import os
 from typing import Any, Protocol
 
@@ -13,7 +14,6 @@ from data_pipelines.datasets.splits import hash_share, held_out_limit
 from data_pipelines.errors import InputError
 
 Example = Mapping[str, Any]
-_SKIPS_BEFORE_SHARE = 20  # bad examples before the share of them is looked at, but for the end of a split
 
 
 class Skip(Protocol):
@@ -51,14 +51,11 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def skip(self, problem: str, examples: int = 1) -> None:
     """Leaves a bad example, or several, out and counts them; `problem` names them and what is wrong with them.
 
-    Raises:
-      InputError: so many were bad that the rest cannot be trusted.
+    Whether they are too many is known when all are read: bad ones often come together.
     """
     self.dropped.append(problem)
     self._last_problem = problem
     self._skipped += examples
-    if self._skipped > _SKIPS_BEFORE_SHARE:
-      self._check_skipped()
 
   def leave_out(self, what: str) -> None:
     """Says what is left out though it is not bad. What is said again, as when files are read again, counts once."""
@@ -66,6 +63,7 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       self.dropped.append(what)
 
   def _check_skipped(self) -> None:
+    """Raises InputError where so many examples were bad that the rest cannot be trusted."""
     if self._skipped > self._skip_share * (self._kept + self._skipped):
       raise InputError(
           f'{self.request.name}: {self._skipped} of {self._kept + self._skipped} examples are bad; last, '
@@ -74,6 +72,10 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   @abc.abstractmethod
   def examples(self) -> Mapping[str, Iterable[Example]]:
     """Split -> its examples. No split may be empty."""
+
+  def records(self, example: Example) -> Iterable[Example]:
+    """What is written of an example: it alone, unless a subclass says otherwise."""
+    return (example,)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -88,14 +90,19 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     del dl_manager
     if os.path.isdir(self.request.path):
       self.info.metadata['fingerprint'] = fingerprint(self.request.path)
-    return {split: self._generate_examples(examples) for split, examples in self.examples().items()}
+    splits = self.examples()
+    last = list(splits)[-1]
+    return {split: self._generate_examples(examples, split == last) for split, examples in splits.items()}
 
-  def _generate_examples(self, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
-    for key, example in enumerate(examples):
-      yield key, example
+  def _generate_examples(self, examples: Iterable[Example], last: bool) -> Iterator[tuple[int, Example]]:
+    keys = itertools.count()
+    for example in examples:
+      for record in self.records(example):
+        yield next(keys), record
       self._kept += 1
       self._progress()
-    self._check_skipped()
+    if last:
+      self._check_skipped()
     self.info.metadata['dropped'] = self.dropped
 
 

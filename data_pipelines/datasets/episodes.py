@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import sys
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from data_pipelines.environments.specs import TaskSpec
 
 SourceKind = Literal['control', 'text', 'caption', 'vqa', 'pages']
+WHOLE = sys.maxsize  # `part_timesteps` of a source whose episodes are read whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class EpisodeSource(Protocol):
     task: the task's spec; None unless `kind` is `control`.
     directory: where it lies on disk; indexes are cached there.
     noisy: bool [episodes], whether noise was injected; such an episode is no prompt.
+    part_timesteps: an episode can be read in parts of so many timesteps.
   """
 
   name: str
@@ -88,10 +91,14 @@ class EpisodeSource(Protocol):
   task: TaskSpec | None
   directory: str
   noisy: np.ndarray
+  part_timesteps: int
 
   def __len__(self) -> int: ...
 
   def __getitem__(self, index: int) -> Episode: ...
+
+  def part(self, index: int, number: int) -> Episode:
+    """Part `number` of an episode: the timesteps from `number * part_timesteps` on, `part_timesteps` at most."""
 
 
 Sources = Sequence[EpisodeSource]

@@ -1,10 +1,15 @@
-"""Control suites in the RLDS layout: an episode is a nested dataset of steps (github.com/google-research/rlds).
+"""Episodes in the RLDS layout: an episode is a nested dataset of steps (github.com/google-research/rlds).
 
 A step holds an observation, the action taken there, and its reward and discount. An episode of T actions has T + 1
 steps: the last one (`is_last`) holds the final observation; its action, reward and discount mean nothing and are zero.
 It is `is_terminal` unless the episode was only cut off; if it is, the discount of the action before it is zero.
+
+A long episode lies in several records, one after the other, of `part_timesteps` timesteps each, so that a window of it
+can be read without the rest; the last of them has the final step. Flags are those of the episode: a record whose first
+step is not `is_first` goes on with the one before it. What is said of the episode is said in each of its records.
 """
 
+import abc
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,25 +21,52 @@ from data_pipelines.datasets.demonstrations import Demonstration, demonstrations
 from data_pipelines.datasets.pictures import encode_png
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
+from data_pipelines.tokenization.images import patch_intervals
+
+PART_TOKENS = 1024  # of a record: about a row's, so that a window is read in one or two
+_TEXT_TOKENS = 16  # of a text whose length nobody knows beforehand: a mission's
 
 
-class ControlBuilder(RequestBuilder, skip_registration=True):
-  """Demonstrations of one task. metadata.json holds the task's spec and a table of the episodes."""
+class EpisodeBuilder(RequestBuilder, skip_registration=True):
+  """Episodes of one task. metadata.json holds its spec, a table of the episodes, and the timesteps of a record."""
 
-  def features(self) -> Mapping[str, Any]:
-    return rlds_features(task_spec(self.request.task_name))
+  @property
+  @abc.abstractmethod
+  def spec(self) -> TaskSpec:
+    """The task; `max_steps` is looked at when all episodes are made."""
+
+  @abc.abstractmethod
+  def episodes(self) -> Iterator[Example]:
+    """What `rlds_example` makes of each episode."""
 
   def examples(self) -> Mapping[str, Iterable[Example]]:
-    return {'train': self._episodes()}
+    return {'train': self._listed_episodes()}
 
-  def _episodes(self) -> Iterator[Example]:
-    spec = task_spec(self.request.task_name)
+  def records(self, example: Example) -> Iterable[Example]:
+    return episode_parts(example, part_timesteps(self.spec))
+
+  def _listed_episodes(self) -> Iterator[Example]:
     table = EpisodeColumns()
-    for demonstration in demonstrations(self.request, self.dropped):
-      example = rlds_example(spec, demonstration)
+    for example in self.episodes():
       table.add(example)
       yield example
-    self.info.metadata.update(task=spec.to_json(), episodes=table.columns)
+    self.info.metadata.update(
+        task=self.spec.to_json(), part_timesteps=part_timesteps(self.spec), episodes=table.columns)
+
+
+class ControlBuilder(EpisodeBuilder, skip_registration=True):
+  """Demonstrations of one task."""
+
+  @property
+  def spec(self) -> TaskSpec:
+    return task_spec(self.request.task_name)
+
+  def features(self) -> Mapping[str, Any]:
+    return rlds_features(self.spec)
+
+  def episodes(self) -> Iterator[Example]:
+    for demonstration in demonstrations(self.request, self.dropped):
+      yield rlds_example(self.spec, demonstration)
 
 
 class EpisodeColumns:
@@ -49,6 +81,31 @@ class EpisodeColumns:
   def add(self, example: Example) -> None:
     for key, column in self.columns.items():
       column.append(len(example['steps']['is_last']) - 1 if key == 'length' else example[key])
+
+
+def part_timesteps(spec: TaskSpec) -> int:
+  """Timesteps of a record, of about PART_TOKENS tokens together."""
+  return max(1, PART_TOKENS // sum(_tokens(item) for item in (*spec.observation.values(), spec.action)))
+
+
+def _tokens(spec: ArraySpec) -> int:
+  if spec.kind == 'image':
+    return len(patch_intervals(*spec.shape[:2]))
+  return _TEXT_TOKENS if spec.kind == 'text' else max(spec.size, 1)
+
+
+def episode_parts(example: Example, timesteps: int) -> Iterator[Example]:
+  """The records of an episode: so many of its timesteps each, the last one with what is left and the final step."""
+  steps = example['steps']
+  length = len(steps['is_last']) - 1
+  for start in range(0, length, timesteps):
+    stop = start + timesteps if start + timesteps < length else length + 1
+    yield {**example, 'steps': _part(steps, slice(start, stop))}
+
+
+def _part(values: Any, part: slice) -> Any:
+  """The part of each column of steps, which may be nested."""
+  return {key: _part(item, part) for key, item in values.items()} if isinstance(values, Mapping) else values[part]
 
 
 def rlds_features(spec: TaskSpec, picture_encoding: str | None = 'png') -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 TFDS itself decodes the steps of an episode one after the other; here each feature becomes one array.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import json
@@ -17,13 +17,14 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
 from data_pipelines.datasets.episodes import (
-    CaptionedImage,
-    ControlEpisode,
-    Episode,
-    ImageQuestion,
-    Page,
-    SourceKind,
-    TextDocument,
+  WHOLE,
+  CaptionedImage,
+  ControlEpisode,
+  Episode,
+  ImageQuestion,
+  Page,
+  SourceKind,
+  TextDocument,
 )
 from data_pipelines.datasets.files import fingerprint
 from data_pipelines.datasets.pictures import LazyImages, decode_png, png_shape
@@ -47,6 +48,7 @@ class RecordSource:
 
   kind: SourceKind
   task: TaskSpec | None = None
+  part_timesteps = WHOLE
 
   def __init__(self, name: str, directory: str, split: str):
     self.name = name
@@ -61,9 +63,12 @@ class RecordSource:
     return len(self._records)
 
   def __getitem__(self, index: int) -> Episode:
-    if not 0 <= index < len(self):
-      raise IndexError(f'{self.name} has {len(self)} episodes, none at {index}')
-    return self._episode(int(index))
+    return self._episode(self._checked(index))
+
+  def part(self, index: int, number: int) -> Episode:
+    """See `EpisodeSource`."""
+    del number  # there is but one
+    return self[index]
 
   @property
   def noisy(self) -> np.ndarray:
@@ -74,6 +79,11 @@ class RecordSource:
     """All text of the split, to learn subwords from. Reads the records, decodes no picture."""
     for record in range(len(self._records)):
       yield from self._texts(self._features(record))
+
+  def _checked(self, index: int) -> int:
+    if not 0 <= index < len(self):
+      raise IndexError(f'{self.name} has {len(self)} episodes, none at {index}')
+    return int(index)
 
   def _features(self, record: int) -> Features:
     return tf_example_pb2.Example.FromString(self._records[record]).features.feature
@@ -117,7 +127,10 @@ class ControlSource(RecordSource):
 
   def __init__(self, name: str, directory: str, split: str):
     super().__init__(name, directory, split)
+    if problem := _layout_problem(self.metadata):
+      raise InputError(f'{directory} {problem}; run `gato-jax prepare` with its config')
     self.task = TaskSpec.from_json(self.metadata['task'])
+    self.part_timesteps = self.metadata['part_timesteps']
     bounds = self.metadata.get('action_bounds')
     self.action_bounds: Bounds | None = bounds and (np.array(bounds['low']), np.array(bounds['high']))
     columns = self.metadata.pop('episodes')  # as arrays they take a tenth of the memory
@@ -128,6 +141,25 @@ class ControlSource(RecordSource):
         noisy=np.array([agent == NOISY_AGENT for agent in columns['agent']]),
         seed=np.array(columns['seed'], np.int64),
     )
+    parts = -(-self.table.length // self.part_timesteps)
+    self._first_records = np.concatenate([[0], np.cumsum(parts, dtype=np.int64)])  # of each episode
+
+  def __len__(self) -> int:
+    return len(self.table.length)
+
+  def part(self, index: int, number: int) -> ControlEpisode:
+    """See `EpisodeSource`. Reads one record."""
+    record = int(self._first_records[self._checked(index)]) + number
+    left = int(self.table.length[index]) - number * self.part_timesteps
+    return self._read(index, range(record, record + 1), min(left, self.part_timesteps))
+
+  def texts(self) -> Iterator[str]:
+    """As of any source, each text of an episode once."""
+    keys = [f'steps/observation/{key}' for key, spec in self.task.observation.items() if spec.kind == 'text']
+    for first, stop in itertools.pairwise(self._first_records.tolist() if keys else ()):
+      records = [self._features(record) for record in range(first, stop)]
+      for key in keys:
+        yield from dict.fromkeys(itertools.chain.from_iterable(_strings(features[key]) for features in records))
 
   @property
   def noisy(self) -> np.ndarray:
@@ -145,23 +177,24 @@ class ControlSource(RecordSource):
     return np.flatnonzero(clean & (self.table.episode_return >= median))
 
   def _episode(self, index: int) -> ControlEpisode:
-    features = self._features(index)
-    T = int(self.table.length[index])
+    first, stop = self._first_records[index:index + 2].tolist()
+    return self._read(index, range(first, stop), int(self.table.length[index]))
+
+  def _read(self, index: int, records: Iterable[int], T: int) -> ControlEpisode:
+    """The first T timesteps of some records of an episode."""
+    features = [self._features(record) for record in records]
+
+    def column(key: str, spec: ArraySpec) -> Any:
+      return _array([each[f'steps/{key}'] for each in features], spec, T)
+
     return ControlEpisode(
-        observation={
-            key: _array(features[f'steps/observation/{key}'], spec, T) for key, spec in self.task.observation.items()
-        },
-        action=_array(features['steps/action'], self.task.action, T),
-        expert_action=_array(features['steps/expert_action'], self.task.action, T),
-        reward=_array(features['steps/reward'], _SCALAR, T),
+        observation={key: column(f'observation/{key}', spec) for key, spec in self.task.observation.items()},
+        action=column('action', self.task.action),
+        expert_action=column('expert_action', self.task.action),
+        reward=column('reward', _SCALAR),
         episode_return=float(self.table.episode_return[index]),
         success=bool(self.table.success[index]),
     )
-
-  def _texts(self, features: Features) -> Iterable[str]:
-    for key, spec in self.task.observation.items():
-      if spec.kind == 'text':
-        yield from dict.fromkeys(_strings(features[f'steps/observation/{key}']))
 
 
 class TextSource(RecordSource):
@@ -288,10 +321,19 @@ def defect(request: Request, data_dir: str) -> str | None:
       metadata = json.load(file)
   except Exception as error:  # TFDS, protocol buffers and ArrayRecord each have their own for a damaged file
     return f'{directory} is half-written ({error})'
+  if request.type.kind == 'control' and (problem := _layout_problem(metadata)):
+    return f'{directory} {problem}'
   if request.task_name and not _plays(request, metadata['task']):
     return f'{directory} was made when the task had other observations or actions'
   if request.path and os.path.isdir(request.path) and metadata.get('fingerprint') != fingerprint(request.path):
     return f'the files of {request.path} have changed since {directory} was made'
+  return None
+
+
+def _layout_problem(metadata: Mapping[str, Any]) -> str | None:
+  """Why the records of a control dataset cannot be found, or None."""
+  if 'part_timesteps' not in metadata:
+    return 'was made by an older version, with whole episodes as records'
   return None
 
 
@@ -302,15 +344,17 @@ def _plays(request: Request, task: Mapping[str, Any]) -> bool:
   return all(task[key] == spec[key] for key in keys)
 
 
-def _array(feature: tf_feature_pb2.Feature, spec: ArraySpec, T: int) -> Any:
-  """The first T steps of a feature whose steps lie one after the other."""
+def _array(records: Sequence[tf_feature_pb2.Feature], spec: ArraySpec, T: int) -> Any:
+  """The first T steps of a feature whose steps lie one after the other, in as many records as it takes."""
   if spec.kind == 'image':
-    return LazyImages(list(feature.bytes_list.value[:T]), spec.shape)
+    return LazyImages([png for feature in records for png in feature.bytes_list.value][:T], spec.shape)
   if spec.kind == 'text':
-    return _strings(feature)[:T]
-  values = feature.float_list.value if spec.kind == 'continuous' else feature.int64_list.value
-  array = np.array(values, np.float32 if spec.kind == 'continuous' else np.int32)
-  return array.reshape(-1, *spec.shape)[:T]
+    return [text for feature in records for text in _strings(feature)][:T]
+  if spec.kind == 'continuous':
+    arrays = [np.array(feature.float_list.value, np.float32) for feature in records]
+  else:
+    arrays = [np.array(feature.int64_list.value, np.int32) for feature in records]
+  return np.concatenate(arrays).reshape(-1, *spec.shape)[:T]
 
 
 def _strings(feature: tf_feature_pb2.Feature) -> list[str]:

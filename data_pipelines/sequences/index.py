@@ -16,11 +16,12 @@ import zipfile
 import numpy as np
 
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
+from data_pipelines.sequences.documents import DocumentTokens, DocumentWriter
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 
 _FEW_EPISODES = 1000  # starting processes takes longer than reading so many
-_FORMAT = 3  # raise it when the index of the same episodes is another
+_FORMAT = 4  # raise it when the index of the same episodes is another
 _FILE = f'episode_index_v{_FORMAT}_{{}}.npz'
 
 
@@ -39,6 +40,7 @@ class EpisodeIndex:
     scores: float32 [E], the undiscounted return, or success (0 or 1) where the task is scored by that; NaN for others.
     picture_starts: int64, for pages: the timesteps, numbered through the dataset, that its pictures begin at.
     selected: int64 [E], their numbers in the dataset if some of it are left out; None: it is all of it.
+    documents: of text that lies on disk, its tokens.
   """
 
   lengths: np.ndarray
@@ -47,6 +49,7 @@ class EpisodeIndex:
   scores: np.ndarray
   picture_starts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
   selected: np.ndarray | None = None
+  documents: DocumentTokens | None = None
 
   @functools.cached_property
   def step_starts(self) -> np.ndarray:
@@ -100,7 +103,8 @@ class EpisodeIndex:
                         selected=np.flatnonzero(kept))
 
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(EpisodeIndex) if field.name != 'selected')
+_COLUMNS = tuple(field.name for field in dataclasses.fields(EpisodeIndex)
+                 if field.name not in ('selected', 'documents'))
 
 
 class TokenStarts:
@@ -134,10 +138,14 @@ class TokenStarts:
 def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
   """The index of a dataset: from its directory, or made by reading every episode once, and then kept there.
 
+  The tokens of text are kept beside it.
+
   Raises:
     InputError: an episode cannot be tokenized; the message names dataset, episode and item.
   """
   path = _path(source, tokenizer)
+  if source.kind == 'text' and path:
+    return _open_text_index(source, tokenizer, path)
   index = _load(path) if os.path.exists(path) else None
   if index is not None:
     return index
@@ -145,6 +153,21 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
   if path:
     _save(index, tokenizer.vocabulary, path)
   return index
+
+
+def _open_text_index(source: EpisodeSource, tokenizer: SequenceTokenizer, path: str) -> EpisodeIndex:
+  """`open_index` of text in a directory."""
+  tokens_path, text_size = path.removesuffix('.npz') + '.tokens', tokenizer.text_tokenizer.size
+  index = _load(path) if os.path.exists(path) else None
+  if index is not None:
+    documents = DocumentTokens(tokens_path, text_size, index.step_starts)
+    if documents.complete:
+      return dataclasses.replace(index, documents=documents)
+  with DocumentWriter(tokens_path, text_size) as writer:
+    index = _build(source, tokenizer, writer)
+  _save(index, tokenizer.vocabulary, path)
+  documents = DocumentTokens(tokens_path, text_size, index.step_starts)
+  return dataclasses.replace(index, documents=documents if documents.complete else None)
 
 
 def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, workers: int) -> None:
@@ -192,7 +215,8 @@ def _load(path: str) -> EpisodeIndex | None:
     return None
 
 
-def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
+def _build(source: EpisodeSource, tokenizer: SequenceTokenizer,
+           documents: DocumentWriter | None = None) -> EpisodeIndex:
   lengths, step_tokens, step_patches, scores = [], [np.zeros(0, np.int32)], [], []
   picture_starts, timesteps = [np.zeros(0, np.int64)], 0
   for i in range(len(source)):
@@ -201,6 +225,8 @@ def _build(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIndex:
     lengths.append(tokenized.length)
     step_patches.append(tokenized.step_patches)
     scores.append(_score(source, episode))
+    if documents:
+      documents.add(tokenized.tokens)
     if source.kind == 'pages':
       picture_starts.append(tokenized.picture_starts + timesteps)
     elif source.kind != 'text':
@@ -225,7 +251,7 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
   task = source.task.to_json() if source.task else None
   digest.update(json.dumps([len(source), task, tokenizer.digest], sort_keys=True).encode())
   for i in sorted({0, len(source) // 2, len(source) - 1} if len(source) else ()):
-    digest.update(tokenizer.tokenize(source, i).tokens.tobytes())
+    digest.update(tokenizer.tokenize(source, i, part=0).tokens.tobytes())
   return digest.hexdigest()[:16]
 
 

@@ -1,16 +1,20 @@
 """Lays the pieces of a row out as the arrays that a training step reads."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import threading
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
+from data_pipelines.sequences.documents import DocumentTokens
 from data_pipelines.sequences.tokenized_episode import TokenizedEpisode
+from data_pipelines.sequences.tokenized_page import TokenizedPage
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from data_pipelines.sequences.tokens import Tokens, concatenate
 from data_pipelines.tokenization.images import PATCH_SIZE
 
 
@@ -43,37 +47,51 @@ class PackedBatch(NamedTuple):
 
 
 class EpisodeCache:
-  """Tokenized episodes, the least recently used of which are dropped; safe to use from several threads.
+  """Tokenized parts of episodes, the least recently used of which are dropped; safe to use from several threads.
 
   Args:
     sources: the datasets.
     tokenizer: tokenizes them.
     megabytes: most memory to use.
+    documents: by dataset, the tokens of text where they lie on disk; nothing of them is kept.
   """
 
-  def __init__(self, sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, megabytes: float):
+  def __init__(self, sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer, megabytes: float,
+               documents: Mapping[int, DocumentTokens] = MappingProxyType({})):
     self.sources = sources
     self._tokenizer = tokenizer
+    self._documents = documents
     self._room = int(megabytes * 2**20)
-    self._episodes: collections.OrderedDict[tuple[int, int], TokenizedEpisode] = collections.OrderedDict()
+    self._parts: collections.OrderedDict[tuple[int, int, int], TokenizedEpisode] = collections.OrderedDict()
     self._lock = threading.Lock()
 
-  def episode(self, source: int, number: int) -> TokenizedEpisode:
-    """Episode `number` of dataset `source`, read and tokenized if need be."""
-    key = source, number
+  def window(self, source: int, episode: int, start: int, stop: int, hide_actions: bool = False) -> Tokens:
+    """Timesteps [start, stop) of an episode of dataset `source`; as many parts of it as that takes are read."""
+    if source in self._documents:
+      return self._documents[source].window(episode, start, stop)
+    size = self.sources[source].part_timesteps
+    runs = []
+    for number in range(start // size, -(-stop // size)):
+      first = number * size
+      part = self._part(source, episode, number)
+      runs.append(part.window(max(start - first, 0), min(stop - first, size), hide_actions))
+    return runs[0] if len(runs) == 1 else concatenate(runs)
+
+  def _part(self, source: int, episode: int, number: int) -> TokenizedEpisode | TokenizedPage:
+    key = source, episode, number
     with self._lock:
-      episode = self._episodes.get(key)
-      if episode is not None:
-        self._episodes.move_to_end(key)
-        return episode
-    episode = self._tokenizer.tokenize(self.sources[source], number)
+      part = self._parts.get(key)
+      if part is not None:
+        self._parts.move_to_end(key)
+        return part
+    part = self._tokenizer.tokenize(self.sources[source], episode, number)
     with self._lock:
-      if key not in self._episodes:
-        self._episodes[key] = episode
-        self._room -= episode.nbytes
+      if key not in self._parts:
+        self._parts[key] = part
+        self._room -= part.nbytes
       while self._room < 0:
-        self._room += self._episodes.popitem(last=False)[1].nbytes
-    return episode
+        self._room += self._parts.popitem(last=False)[1].nbytes
+    return part
 
 
 def lay_out(pieces: np.ndarray, cache: EpisodeCache, row_tokens: int, row_patches: int, padding_id: int) -> PackedBatch:
@@ -94,7 +112,7 @@ def lay_out(pieces: np.ndarray, cache: EpisodeCache, row_tokens: int, row_patche
   segment_ids = np.zeros(row_tokens + 1, np.int32)
   place = slot = begin = last_segment = 0
   for source, episode, start, stop, segment, _, hide_actions in pieces.tolist():
-    run = cache.episode(source, episode).window(start, stop, hide_actions)
+    run = cache.window(source, episode, start, stop, hide_actions)
     part, slots = slice(place, place + len(run)), slice(slot, slot + len(run.patches))
     if part.stop > row_tokens or slots.stop > row_patches:
       raise InputError(f'{cache.sources[source].name}, episode {episode} is longer than its index says; delete the '

@@ -1,4 +1,4 @@
-"""A whole episode as tokens, from which windows are cut."""
+"""An episode, or a part of one, as tokens, from which windows are cut."""
 
 from collections.abc import Sequence
 import dataclasses

@@ -126,13 +126,14 @@ class SequenceTokenizer:
     tokenized = self._page(page)
     return tokenized.window(0, tokenized.length)
 
-  def tokenize(self, source: EpisodeSource, index: int) -> TokenizedEpisode | TokenizedPage:
-    """Episode `index` of a dataset.
+  def tokenize(self, source: EpisodeSource, index: int, part: int | None = None) -> TokenizedEpisode | TokenizedPage:
+    """Episode `index` of a dataset, or a part of it.
 
     Raises:
       InputError: the episode does not fit its task or has a value that is not finite; names dataset, episode and item.
     """
-    return self.tokenize_episode(source, index, source[index])
+    episode = source[index] if part is None else source.part(index, part)
+    return self.tokenize_episode(source, index, episode)
 
   def tokenize_episode(self, source: EpisodeSource, index: int, episode: Episode) -> TokenizedEpisode | TokenizedPage:
     """`tokenize` of an episode that has been read already."""

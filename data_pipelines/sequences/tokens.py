@@ -47,6 +47,13 @@ def no_patches() -> tuple[np.ndarray, np.ndarray]:
   return np.zeros((0, PATCH_SIZE, PATCH_SIZE, 3), np.uint8), np.zeros((0, 2, 2), np.uint8)
 
 
+def text_run(ids: np.ndarray) -> Tokens:
+  """A stretch of a document."""
+  patches, intervals = no_patches()
+  return Tokens(ids, ids, np.ones(len(ids), bool), np.full(len(ids), DOCUMENT_POSITION, np.int32), patches,
+                np.zeros(0, np.int32), intervals)
+
+
 def concatenate(runs: Sequence[Tokens]) -> Tokens:
   """One run after the other."""
   starts = np.cumsum([0] + [len(run) for run in runs[:-1]])

@@ -9,16 +9,18 @@ text (`text`), for all of it (`whole`), and for all of it with every dataset ten
   peak_megabytes: most memory the process had, indexes, plan and cache of episodes included.
   episodes: of all datasets.
 
-Each is measured in a process of its own, over ten seconds of CPU time.
+Each is measured in a process of its own, over ten seconds of CPU time, with indexes that are there already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import concurrent.futures
 import copy
 import dataclasses
 import json
 import multiprocessing
+import os
 import resource
+import tempfile
 import time
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy as np
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer
 from data_pipelines.loader import Loader, make_loader
+from data_pipelines.sequences.index import open_index
 from data_pipelines.sequences.plan import dataset_of
 
 SECONDS = 10.0
@@ -38,14 +41,22 @@ _FIRST_BATCHES = 8  # not timed: threads start, modules load
 
 @dataclasses.dataclass
 class Repeated:
-  """A dataset as long as `times` of it; every episode is another one to index, plan and cache."""
+  """A dataset as long as `times` of it; every episode is another one to index, plan and cache.
+
+  Attributes:
+    source: the dataset.
+    times: how often its episodes come.
+    folder: its index is kept in, and so is the text's tokens.
+  """
 
   source: EpisodeSource
   times: int
+  folder: str
 
   def __post_init__(self):
     self.name, self.kind, self.task = self.source.name, self.source.kind, self.source.task
-    self.directory = ''  # so the index is made anew and kept nowhere
+    self.part_timesteps = self.source.part_timesteps
+    self.directory = os.path.join(self.folder, self.name)
 
   @property
   def noisy(self) -> np.ndarray:
@@ -57,6 +68,9 @@ class Repeated:
   def __getitem__(self, index: int) -> Episode:
     return self.source[index % len(self.source)]
 
+  def part(self, index: int, number: int) -> Episode:
+    return self.source.part(index % len(self.source), number)
+
 
 def main(config: ml_collections.ConfigDict, seconds: float = SECONDS) -> None:
   """Measures, each for so many seconds of CPU time, and prints."""
@@ -64,23 +78,34 @@ def main(config: ml_collections.ConfigDict, seconds: float = SECONDS) -> None:
   runs = {group: (names, 1) for group, names in groups.items() if names}
   whole = list(config.data.mixture)
   runs |= {'whole': (whole, 1), 'whole_longer': (whole, LONGER)}
-  context = multiprocessing.get_context('spawn')
-  result = {}
-  for name, (entries, times) in runs.items():
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-      result[name] = pool.submit(measure, config.data, entries, times, seconds).result()
+  with tempfile.TemporaryDirectory() as folder:
+    _apart(make_longer_indexes, config.data, LONGER, folder)
+    result = {name: _apart(measure, config.data, entries, times, folder, seconds)
+              for name, (entries, times) in runs.items()}
   print(json.dumps({'benchmark': 'loader', 'config': config.name, 'cache_megabytes': config.data.cache_megabytes,
                     'datasets': result}))
 
 
-def measure(data_config: Any, entries: Sequence[str], times: int, seconds: float) -> dict[str, float]:
-  """Times the loader of some of the mixture's entries, every dataset of which is repeated `times` times."""
+def _apart(work: Callable, *arguments: Any) -> Any:
+  """What `work` returns in a process of its own."""
+  with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+    return pool.submit(work, *arguments).result()
+
+
+def measure(data_config: Any, entries: Sequence[str], times: int, folder: str, seconds: float) -> dict[str, float]:
+  """Times the loader of some of the mixture's entries, every dataset of which is repeated `times` times.
+
+  Args:
+    data_config: the config's `data` section.
+    entries: keys of its mixture.
+    times: how often the episodes of a dataset come.
+    folder: holds the indexes of datasets that are repeated.
+    seconds: of CPU time to measure over.
+  """
   config = copy.deepcopy(data_config)
   with config.unlocked():
     config.mixture = {name: data_config.mixture[name] for name in entries}
-  sources = [source for source in open_sources(data_config, 'train') if dataset_of(source.name) in entries]
-  if times > 1:
-    sources = [Repeated(source, times) for source in sources]
+  sources = _sources(data_config, entries, times, folder)
   loader = make_loader(config, sources, open_tokenizer(data_config), seed=0, batch_size=BATCH_SIZE)
   for _ in range(_FIRST_BATCHES):
     next(loader)
@@ -88,6 +113,20 @@ def measure(data_config: Any, entries: Sequence[str], times: int, seconds: float
   loader.close()
   return {**measured, 'position_fill': round(loader.report()['position_fill'], 4),
           'peak_megabytes': round(_peak_megabytes()), 'episodes': sum(map(len, sources))}
+
+
+def make_longer_indexes(data_config: Any, times: int, folder: str) -> None:
+  """Makes the indexes of all datasets, repeated `times` times, as it takes memory that is not the loader's."""
+  tokenizer = open_tokenizer(data_config)
+  for source in _sources(data_config, list(data_config.mixture), times, folder):
+    os.makedirs(source.directory)
+    open_index(source, tokenizer)
+
+
+def _sources(data_config: Any, entries: Sequence[str], times: int, folder: str) -> list[EpisodeSource]:
+  """The datasets of some entries, repeated if `times` is more than 1."""
+  sources = [source for source in open_sources(data_config, 'train') if dataset_of(source.name) in entries]
+  return [Repeated(source, times, folder) for source in sources] if times > 1 else sources
 
 
 def _timed(loader: Loader, seconds: float) -> dict[str, float]:

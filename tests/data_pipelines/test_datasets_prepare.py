@@ -272,3 +272,28 @@ def test_bad_examples_are_skipped_up_to_a_share(tmp_path):
   with pytest.raises(InputError, match='2 of 10 examples are bad; last, file3: torn. Mend them, or raise data.skip_sh'):
     builder.download_and_prepare(download_dir=str(tmp_path))
   assert not pathlib.Path(Request('python_docs', episodes=1).directory(str(tmp_path))).exists()
+
+
+class BadAtFirst(SomeBad, skip_registration=True):
+  """Its first 30 examples are bad, and all that come after them, of both splits, are good."""
+
+  def examples(self):
+    return {'train': self._train(), 'heldout': iter([{'text': 'the last'}])}
+
+  def _train(self):
+    for number in range(30):
+      self.skip(f'file{number}: torn')
+    for number in range(270 - 1):
+      yield {'text': f'document {number}'}
+
+
+def test_bad_examples_may_all_come_first(tmp_path):
+  for share in (0.1, 0.0999):
+    builder = BadAtFirst(Request('python_docs'), str(tmp_path / str(share)), progress=lambda: None, skip_share=share)
+    if share == 0.1:
+      builder.download_and_prepare(download_dir=str(tmp_path))
+      assert builder.info.splits['train'].num_examples == 269 and builder.info.splits['heldout'].num_examples == 1
+      assert len(builder.info.metadata['dropped']) == 30
+    else:
+      with pytest.raises(InputError, match='30 of 300 examples are bad; last, file29: torn'):
+        builder.download_and_prepare(download_dir=str(tmp_path))

@@ -1,6 +1,9 @@
 """Control datasets: the RLDS layout on disk, and the episodes read back from it."""
 
 from concurrent.futures import ThreadPoolExecutor
+import json
+import math
+import pathlib
 import pickle
 import re
 
@@ -89,8 +92,10 @@ def counter(monkeypatch):
   monkeypatch.setattr(demonstrations, 'collect_episode', count)
 
 
-@pytest.fixture
-def source(counter, tmp_path):
+@pytest.fixture(params=['whole episodes', 'parts of two timesteps'])
+def source(counter, request, monkeypatch, tmp_path):
+  if request.param != 'whole episodes':
+    monkeypatch.setattr(rlds, 'PART_TOKENS', 2 * (1 + 16 + 6 + 2 + 1))  # image, mission, place, grid, action
   built = []
   Builder(REQUEST, str(tmp_path), progress=lambda: built.append(1)).download_and_prepare(download_dir=tmp_path / 'none')
   assert len(built) == REQUEST.episodes
@@ -139,7 +144,16 @@ def test_steps_on_disk_follow_rlds(source):
   """Read by TFDS alone, as anyone else would."""
   whole = {'steps': tfds.decode.SkipDecoding()}
   records = tfds.builder_from_directory(source.directory).as_data_source('train', decoders=whole)
-  for index, record in enumerate(records):
+  episodes = []
+  for record in records:
+    if record['steps']['is_first'][0]:
+      episodes.append(record)
+    else:
+      steps = joined(episodes[-1]['steps'], record['steps'])
+      assert {**episodes[-1], 'steps': ()} == {**record, 'steps': ()}
+      episodes[-1] = {**record, 'steps': steps}
+  assert len(episodes) == len(source)
+  for index, record in enumerate(episodes):
     steps = record['steps']
     T = source.table.length[index]
     seed = int(source.table.seed[index])
@@ -156,6 +170,52 @@ def test_steps_on_disk_follow_rlds(source):
     assert record['agent'].decode() == (NOISY_AGENT if index % 2 else CLEAN_AGENT)
     assert record['task'].decode() == SPEC.name and record['seed'] == seed and record['success']
     assert record['return'] == source.table.episode_return[index]
+
+
+def joined(one, other):
+  """Columns of steps, one after the other."""
+  return {key: joined(one[key], other[key]) if isinstance(one[key], dict) else np.concatenate([one[key], other[key]])
+          for key in one}
+
+
+def test_an_episode_is_read_in_parts(source, monkeypatch):
+  read = []
+  features = source._features
+  monkeypatch.setattr(source, '_features', lambda record: read.append(record) or features(record))
+  size = source.part_timesteps
+  assert size in (39, 2)  # of 26 tokens each: 1,024 or 52
+  for index in range(len(source)):
+    whole, numbers = source[index], range(math.ceil(source.table.length[index] / size))
+    read.clear()
+    for number in numbers:
+      part, place = source.part(index, number), slice(number * size, (number + 1) * size)
+      assert part.length == len(whole.action[place]) > 0
+      for field in ('action', 'expert_action', 'reward'):
+        np.testing.assert_array_equal(getattr(part, field), getattr(whole, field)[place])
+      for key, values in whole.observation.items():
+        np.testing.assert_array_equal(part.observation[key][:], values[place])
+      assert (part.episode_return, part.success) == (whole.episode_return, whole.success)
+    assert len(set(read)) == len(read) == len(numbers)
+  records = tfds.builder_from_directory(source.directory).info.splits['train'].num_examples
+  assert records == sum(math.ceil(length / size) for length in source.table.length)
+
+
+def test_a_dataset_of_whole_episodes_is_built_again(source, tmp_path):
+  path = pathlib.Path(source.directory, 'metadata.json')
+  metadata = json.loads(path.read_text())
+  del metadata['part_timesteps']
+  path.write_text(json.dumps(metadata))
+  with pytest.raises(InputError, match='made by an older version, with whole episodes as records; run `gato-jax prep'):
+    sources.open_source(REQUEST, str(tmp_path), 'train')
+  with pytest.raises(InputError, match='made by an older version'):
+    sources.open_directory('control', 'x', source.directory, 'train')
+
+
+@pytest.mark.parametrize('side, action, timesteps', [
+    (84, ArraySpec('discrete', (), 18), 1024 // 37), (640, ArraySpec('continuous', (7,)), 1)])
+def test_records_are_about_a_row_long(side, action, timesteps):
+  spec = TaskSpec('x/y', 'x', {'image': ArraySpec('image', (side, side, 3))}, action, max_steps=1)
+  assert rlds.part_timesteps(spec) == timesteps
 
 
 def test_a_slice_of_pictures_decodes_those_and_no_others(source, monkeypatch):

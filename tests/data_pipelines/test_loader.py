@@ -1,6 +1,9 @@
 """Batches, against a slow derivation of every number from the raw episodes; order, resuming and sharding."""
 
+import dataclasses
 import math
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -209,15 +212,80 @@ def test_cache_keeps_to_its_budget_and_reads_once_while_it_holds():
   source = control_source(CARTPOLE, 10, 40)
   cache = EpisodeCache([source], tokenizer(), megabytes=1)
   for number in [*range(10), *range(10)]:
-    cache.episode(0, number)
+    cache.window(0, number, 0, 1)
   assert source.reads == 10
-  one = cache.episode(0, 0).nbytes
+  one = tokenizer().tokenize(source, 0).nbytes
   small = EpisodeCache([source], tokenizer(), megabytes=2.5 * one / 2**20)
   source.episodes = [source.episodes[0]] * 10
   source.reads = 0
   for number in (0, 1, 0, 2, 0, 1):  # 0 is used again and again, so 1 has to go for 2
-    small.episode(0, number)
+    small.window(0, number, 0, 1)
   assert source.reads == 4
+
+
+def in_parts(timesteps):
+  return [dataclasses.replace(source, part_timesteps=timesteps) if source.kind == 'control' else source
+          for source in SOURCES]
+
+
+@pytest.mark.parametrize('hide_actions', [False, True])
+def test_windows_of_parts_are_those_of_the_whole(hide_actions):
+  rng = np.random.default_rng(0)
+  for number, source in enumerate(in_parts(7)[:4]):
+    cache = EpisodeCache(in_parts(7), tokenizer(), megabytes=8)
+    whole = tokenizer().tokenize(source, 3)
+    bounds = np.sort(rng.integers(whole.length + 1, size=(60, 2))).tolist()
+    for start, stop in [(0, 7), (7, 14), (6, 8), (0, whole.length), *((a, b) for a, b in bounds if a < b)]:
+      ours, theirs = cache.window(number, 3, start, stop, hide_actions), whole.window(start, stop, hide_actions)
+      for field in dataclasses.fields(theirs):
+        a, b = getattr(ours, field.name), getattr(theirs, field.name)
+        np.testing.assert_array_equal(a, b, err_msg=field.name)
+        assert a.dtype == b.dtype
+
+
+def test_a_window_reads_no_more_parts_than_it_touches():
+  source = dataclasses.replace(SOURCES[0], part_timesteps=10, reads=0)
+  cache = EpisodeCache([source], tokenizer(), megabytes=8)
+  cache.window(0, 2, 13, 18)
+  assert source.reads == 1
+  cache.window(0, 2, 10, 31)
+  assert source.reads == 3
+
+
+def test_parts_change_nothing():
+  whole = make()
+  parts = make_loader(data_config(), in_parts(5), tokenizer(), seed=3, batch_size=BATCH)
+  for _ in range(4):
+    assert_same(next(parts), next(whole))
+
+
+def text_on_disk(directory):
+  return [dataclasses.replace(source, directory=str(directory), reads=0) if source.kind == 'text' else source
+          for source in SOURCES]
+
+
+def test_text_on_disk_is_read_once_and_then_from_its_tokens(tmp_path, caplog):
+  def batches(sources, count=4):
+    loader = make_loader(data_config(), sources, tokenizer(), seed=3, batch_size=BATCH)
+    return [next(loader) for _ in range(count)]
+
+  whole = batches(SOURCES)
+  damages = [lambda path: None, lambda path: path.write_bytes(path.read_bytes()[:-2]), pathlib.Path.unlink]
+  for damage in [*damages, lambda path: None]:
+    sources = text_on_disk(tmp_path)
+    for ours, theirs in zip(batches(sources), whole, strict=True):
+      assert_same(ours, theirs)
+    path, = tmp_path.glob('*.tokens')
+    assert path.stat().st_size == 2 * open_index(SOURCES[-1], tokenizer()).timesteps  # 1,024 subwords fit into uint16
+    reads = sources[-1].reads
+    batches(sources, 12)
+    assert sources[-1].reads == reads + 3  # the three that stand for all when the index is looked for
+    damage(path)
+    assert set(os.listdir(tmp_path)) <= {path.name, f'{path.stem}.npz'}
+  assert 'could not be kept' not in caplog.text
+  for ours, theirs in zip(batches(text_on_disk(tmp_path / 'gone')), whole, strict=True):
+    assert_same(ours, theirs)
+  assert 'the tokens of text could not be kept' in caplog.text
 
 
 def test_errors_in_the_data_reach_the_caller():

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.datasets.episodes import CaptionedImage, ControlEpisode, Episode, ImageQuestion, TextDocument
+from data_pipelines.datasets.episodes import (
+    WHOLE,
+    CaptionedImage,
+    ControlEpisode,
+    Episode,
+    ImageQuestion,
+    TextDocument,
+)
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import TextTokenizer, train_text_tokenizer
@@ -29,6 +36,7 @@ class MemorySource:
   task: TaskSpec | None = None
   directory: str = ''
   reads: int = 0
+  part_timesteps: int = WHOLE
 
   @property
   def noisy(self) -> np.ndarray:
@@ -41,6 +49,15 @@ class MemorySource:
   def __getitem__(self, index: int) -> Episode:
     self.reads += 1
     return self.episodes[index]
+
+  def part(self, index: int, number: int) -> Episode:
+    episode = self[index]
+    if self.part_timesteps == WHOLE:
+      return episode
+    part = slice(number * self.part_timesteps, (number + 1) * self.part_timesteps)
+    return dataclasses.replace(
+        episode, observation={key: values[part] for key, values in episode.observation.items()},
+        action=episode.action[part], expert_action=episode.expert_action[part], reward=episode.reward[part])
 
 
 def control_task(name: str, action: ArraySpec, **observation: ArraySpec) -> TaskSpec:

@@ -23,8 +23,10 @@ def config(tmp_path):
   return result
 
 
-def test_longer_datasets_have_as_many_more_episodes(config):
-  one, ten = (loader.measure(config.data, ['classic_control', 'digits'], times, 0.1) for times in (1, 10))
+def test_longer_datasets_have_as_many_more_episodes(config, tmp_path):
+  folder = str(tmp_path / 'longer')
+  loader.make_longer_indexes(config.data, 10, folder)
+  one, ten = (loader.measure(config.data, ['classic_control', 'digits'], times, folder, 0.1) for times in (1, 10))
   assert (one['episodes'], ten['episodes']) == (43, 430)
   assert min(one['tokens_per_second'], ten['tokens_per_second']) > 0
   assert one['position_fill'] > 0.5 and ten['peak_megabytes'] > 10

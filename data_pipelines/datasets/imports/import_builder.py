@@ -6,27 +6,31 @@ found before training; and nothing downstream knows that there are other formats
 """
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import functools
+import itertools
 from typing import Any
 
-from data_pipelines.datasets.builder import Example, RequestBuilder
+from data_pipelines.datasets.builder import Example
 from data_pipelines.datasets.catalogue import Request
+from data_pipelines.datasets.demonstrations import Demonstration
 from data_pipelines.datasets.imports.conversion import convert
 from data_pipelines.datasets.imports.items import Damage, Reader
 from data_pipelines.datasets.imports.layout import Layout, make_layout
-from data_pipelines.datasets.rlds import EpisodeColumns, rlds_example, rlds_features
+from data_pipelines.datasets.rlds import EpisodeBuilder, rlds_example, rlds_features
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
 
 
-class ImportBuilder(RequestBuilder, skip_registration=True):
+class ImportBuilder(EpisodeBuilder, skip_registration=True):
   """A dataset of the episodes of a `Reader`.
 
   metadata.json holds, beside what a dataset of our own has, the bounds of the action (`action_bounds`, which undo the
   scaling to [-1, 1]) and what was guessed (`notes`).
   """
+
+  _longest = 0  # timesteps of the longest episode so far
 
   @abc.abstractmethod
   def open_reader(self) -> Reader:
@@ -43,42 +47,36 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
     except InputError as error:
       raise InputError(f'{self.request.name}: {error}') from error
 
-  def _spec(self, max_steps: int) -> TaskSpec:
+  @property
+  def spec(self) -> TaskSpec:
     layout = self._layout
     return TaskSpec(
         name=f'{self.request.dataset}/{self.request.path_name}',
         domain=self.request.dataset,
         observation={key: spec for key, (_, spec) in layout.observation.items()},
         action=layout.action,
-        max_steps=max_steps,
+        max_steps=self._longest,
         score='success' if layout.success else 'return',
     )
 
   def features(self) -> Mapping[str, Any]:
     # Pictures are kept in the encoding that they came in.
-    return rlds_features(self._spec(max_steps=0), picture_encoding=None)
+    return rlds_features(self.spec, picture_encoding=None)
 
-  def examples(self) -> Mapping[str, Iterable[Example]]:
-    return {'train': self._episodes()}
-
-  def _episodes(self) -> Iterator[Example]:
+  def episodes(self) -> Iterator[Example]:
     layout = self._layout
     if self.request.environment:
       _check_environment(self.request, layout)
     self.info.metadata.update(
         notes=list(layout.notes),
         action_bounds={'low': layout.low.tolist(), 'high': layout.high.tolist()} if len(layout.low) else None)
-    table = EpisodeColumns()
-    for example in self._good_examples():
-      table.add(example)
-      yield example
-      if len(table) == self.request.episodes:
-        break
-    if not len(table):
+    for demonstration in itertools.islice(self._demonstrations(), self.request.episodes or None):
+      self._longest = max(self._longest, demonstration.episode.length)
+      yield rlds_example(self.spec, demonstration)
+    if not self._longest:
       raise InputError(f'{self.request.name}: {self.request.path} has no good episode')
-    self.info.metadata.update(task=self._spec(max(table.columns['length'])).to_json(), episodes=table.columns)
 
-  def _good_examples(self) -> Iterator[Example]:
+  def _demonstrations(self) -> Iterator[Demonstration]:
     for number, raw in enumerate(self._reader.episodes(self._layout.names)):
       if isinstance(raw, Damage):
         for _ in range(raw.episodes):
@@ -89,7 +87,7 @@ class ImportBuilder(RequestBuilder, skip_registration=True):
       except (ValueError, TypeError) as error:  # NumPy's for values that make no array
         self.skip(f'{raw.place}: {error}')
         continue
-      yield rlds_example(self._spec(max_steps=demonstration.episode.length), demonstration)
+      yield demonstration
 
 
 def _check_environment(request: Request, layout: Layout) -> None:
