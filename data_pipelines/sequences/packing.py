@@ -58,12 +58,15 @@ class BlockPacker:
     for segment in waiting + self._place_whole(plain):
       self._place_cut(segment, drawers[segment.source])
 
-  def fill_with_text(self, drawers: Sequence[DocumentDrawer], chances: np.ndarray) -> None:
-    """Fills up every row with documents of text datasets, each drawn with its chance."""
+  def fill_with_text(self, drawers: Sequence[DocumentDrawer], shares: np.ndarray) -> None:
+    """Fills up every row with documents of text datasets, drawn to their shares of what is filled."""
     for row in range(len(self._rows)):
       while self._room[row] >= _LEAST_TEXT:
-        drawer = drawers[self._rng.choice(len(drawers), p=chances)] if len(drawers) > 1 else drawers[0]
-        self._put(row, drawer.draw_within(self._rng, int(self._room[row])))
+        room = int(self._room[row])
+        # Shares are of positions, draws are of pieces, whose length depends on the room.
+        chances = shares / [drawer.mean_tokens(room) for drawer in drawers]
+        drawer = drawers[self._rng.choice(len(drawers), p=chances / chances.sum())]
+        self._put(row, drawer.draw_within(self._rng, room))
 
   def fill_with_windows(self, drawers: Sequence[SegmentDrawer], shares: np.ndarray) -> None:
     """Fills up rows with windows of other datasets, drawn by their shares and cut to fit, as far as any fit."""

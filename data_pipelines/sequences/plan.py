@@ -57,9 +57,7 @@ class PackingPlan:
     _warn_of_scarce_slots(data_config, indexes, self.shares)
     text = [i for i, drawer in enumerate(self._drawers) if isinstance(drawer, DocumentDrawer) and self.shares[i] > 0]
     self._text = [self._drawers[i] for i in text]
-    # Shares are of positions, draws are of pieces.
-    chances = self.shares[text] / [drawer.mean_tokens for drawer in self._text]
-    self._text_chances = chances / chances.sum()
+    self._text_shares = self.shares[text]
     self._blocks: collections.OrderedDict[int, list[np.ndarray]] = collections.OrderedDict()
     self._lock = threading.Lock()
 
@@ -77,7 +75,7 @@ class PackingPlan:
   def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> SegmentDrawer | DocumentDrawer:
     config = self._config
     if source.kind == 'text':
-      return DocumentDrawer(number, index, config.sequence_length)
+      return DocumentDrawer(number, index)
     if source.kind == 'pages':
       return PageDrawer(number, index, config.sequence_length, config.patches_per_row)
     if source.kind != 'control':
@@ -99,7 +97,7 @@ class PackingPlan:
              if isinstance(drawer, SegmentDrawer) for segment in drawer.draw(rng, share * capacity)]
     packer.place(_within(capacity, drawn, rng), self._drawers)
     if self._text:
-      packer.fill_with_text(self._text, self._text_chances)
+      packer.fill_with_text(self._text, self._text_shares)
     else:
       packer.fill_with_windows(self._drawers, self.shares)
     return [self._pieces(packer.rows[i]) for i in rng.permutation(rows)]

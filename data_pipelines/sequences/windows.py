@@ -178,24 +178,44 @@ class WindowDrawer(SegmentDrawer):
 
 
 class DocumentDrawer:
-  """Draws parts of documents of just the length that is wanted, a document as often as it is long.
+  """Draws parts of documents as long as is wanted; every token of the dataset is drawn as often as any other.
+
+  To that end, a document that fits is drawn whole, as often as there are tokens wanted, and a longer one once for every
+  place that a part of it can begin at; a part may reach out over either end of its document, and is then shorter.
 
   Args:
     source: number of the dataset.
     index: its lengths.
-    row_tokens: L, positions of a row.
   """
 
-  def __init__(self, source: int, index: EpisodeIndex, row_tokens: int):
+  def __init__(self, source: int, index: EpisodeIndex):
     self._source = source
-    self._index = index
-    self.mean_tokens = float(np.minimum(index.lengths, row_tokens) @ index.lengths / index.timesteps)
+    self._shortest_first = np.argsort(index.lengths, kind='stable')
+    self._lengths = index.lengths[self._shortest_first]
+    self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
+
+  def mean_tokens(self, tokens: int) -> float:
+    """Of what `draw_within` draws."""
+    return tokens * int(self._starts[-1]) / sum(self._places(tokens))
 
   def draw_within(self, rng: np.random.Generator, tokens: int) -> Segment:
-    """A whole document if it fits, else a part of `tokens` tokens from anywhere in one."""
-    index = self._index
-    episode = int(np.searchsorted(index.step_starts, rng.integers(index.timesteps), 'right')) - 1
-    length = int(index.lengths[episode])
-    taken = min(length, tokens)
-    start = int(rng.integers(length - taken, endpoint=True))
-    return Segment(taken, 0, episode, start, start + taken, 0, 0, 0, False, self._source)
+    """A whole document, or a part of one, of at most so many tokens."""
+    whole, inside, before = self._places(tokens)
+    place = int(rng.integers(whole + inside + before))
+    fit = whole // tokens
+    if place < whole:
+      rank, begin = place // tokens, 0
+    elif place < whole + inside:
+      token = int(self._starts[fit]) + place - whole
+      rank = int(np.searchsorted(self._starts, token, 'right')) - 1
+      begin = token - int(self._starts[rank])
+    else:
+      rank, begin = divmod(place - whole - inside, tokens - 1)
+      rank, begin = rank + fit, begin + 1 - tokens
+    start, stop = max(begin, 0), min(begin + tokens, int(self._lengths[rank]))
+    return Segment(stop - start, 0, int(self._shortest_first[rank]), start, stop, 0, 0, 0, False, self._source)
+
+  def _places(self, tokens: int) -> tuple[int, int, int]:
+    """How many ways there are to draw: documents that fit, parts that begin in a longer one, and before one."""
+    fit = int(np.searchsorted(self._lengths, tokens, 'right'))
+    return fit * tokens, int(self._starts[-1] - self._starts[fit]), (len(self._lengths) - fit) * (tokens - 1)
