@@ -11,11 +11,13 @@ from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
+from data_pipelines.datasets import rlds
 from data_pipelines.datasets.catalogue import Request
 from data_pipelines.datasets.imports.items import Damage, RawEpisode
 from data_pipelines.datasets.mapping import KeyMapping
 from data_pipelines.datasets.rlds_folder.builder import Builder
 from data_pipelines.datasets.rlds_folder.reader import RLDSReader
+from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.datasets.sources import defect
 from data_pipelines.environments.action_bounds import from_unit
 from data_pipelines.environments.specs import ArraySpec
@@ -190,6 +192,36 @@ def test_bad_episodes_are_named_and_left_out(tmp_path, damage, message):
   assert len(source) == 3
   assert source.metadata['dropped'] == [f'theirs-train.array_record-00000-of-00001, record 1: {message}']
   assert np.abs(source[0].action).max() <= 1
+
+
+def test_what_was_imported_once_can_be_imported_again(tmp_path, monkeypatch):
+  """Our own layout, in which an episode lies in several records."""
+  structure, episodes = control_episodes()
+  monkeypatch.setattr(rlds, 'PART_TOKENS', 10)
+  source = imported(tmp_path / 'first', structure, episodes, action_low=(-2.0, -1.0), action_high=(2.0, 1.0),
+                    success='won')
+  records = tfds.builder_from_directory(source.directory).info.splits['train'].num_examples
+  assert records > len(source) == 4
+  request = Request('rlds', path=source.directory, mapping=KeyMapping(
+      action=('action',), action_low=(-1.0, -1.0), action_high=(1.0, 1.0), success='episode.success',
+      last_step='observation'))
+  again = build(Builder, request, tmp_path / 'again')
+  assert len(again) == 4 and not again.metadata['dropped']
+  np.testing.assert_array_equal(again.table.success, source.table.success)
+  for index in range(4):
+    np.testing.assert_allclose(again[index].action, source[index].action, atol=1e-6)
+    for key, values in source[index].observation.items():
+      np.testing.assert_array_equal(again[index].observation[key][:], values[:])
+  file, = pathlib.Path(source.directory).glob('*.array_record*')
+  reader = RLDSReader(source.directory, '')
+  whole = list(reader.episodes(['reward']))
+  monkeypatch.setattr(reader, '_read', lambda *place: (b'torn' if number == 1 else record for number, record in
+                                                       enumerate(READERS[tfds.core.FileFormat.ARRAY_RECORD](*place))))
+  damaged = list(reader.episodes(['reward']))
+  assert f'{file.name}, record 1' == next(each.place for each in damaged if isinstance(each, Damage))
+  assert len(damaged) == 5
+  for ours, theirs in zip(damaged[2:], whole[1:], strict=True):
+    np.testing.assert_array_equal(ours.items['reward'], theirs.items['reward'])
 
 
 def test_too_many_bad_episodes_stop_the_import(tmp_path):

@@ -1,6 +1,7 @@
 """Reads RLDS datasets (github.com/google-research/rlds) that TFDS prepared; no TensorFlow, no builder's code."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
 import os
 import pathlib
 from typing import Any
@@ -15,6 +16,7 @@ from data_pipelines.errors import InputError
 
 _FEATURES_FILE = 'features.json'
 _TERMINAL = 'steps/is_terminal'
+_FIRST = 'steps/is_first'
 
 
 class RLDSReader:
@@ -32,6 +34,7 @@ class RLDSReader:
     builder = _open(path)
     self._read = READERS[builder.info.file_format]
     self._instructions = _split(builder, path, split).file_instructions
+    self._in_parts = 'part_timesteps' in builder.info.metadata  # ours: an episode in several records
     features = builder.info.features
     steps = [name for name, feature in features.items() if isinstance(feature, tfds.features.Dataset)]
     if steps != ['steps'] or not isinstance(features['steps'].feature, tfds.features.FeaturesDict):
@@ -43,17 +46,29 @@ class RLDSReader:
     self.items: Mapping[str, Item] = {name: _item(feature) for name, (_, feature) in self._features.items()}
 
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
+    parts: list[RawEpisode | Damage] = []
+    for part, goes_on in self._parts(names):
+      if parts and not goes_on:
+        yield _joined(parts)
+        parts.clear()
+      parts.append(part)
+    if parts:
+      yield _joined(parts)
+
+  def _parts(self, names: Collection[str]) -> Iterator[tuple[RawEpisode | Damage, bool]]:
+    """Every record, and whether it goes on with the episode of the one before."""
     for part in self._instructions:
       first, stop = part.skip, part.skip + part.take
       for record, content in enumerate(self._read(os.fspath(part.filename), first, stop), start=first):
         place = f'{os.path.basename(part.filename)}, record {record}'
-        yield content if isinstance(content, Damage) else self._parsed(place, content, names)
+        yield (content, False) if isinstance(content, Damage) else self._parsed(place, content, names)
 
-  def _parsed(self, place: str, content: bytes, names: Collection[str]) -> RawEpisode | Damage:
+  def _parsed(self, place: str, content: bytes, names: Collection[str]) -> tuple[RawEpisode | Damage, bool]:
     try:
-      return self._episode(place, tf_example_pb2.Example.FromString(content).features.feature, names)
+      features = tf_example_pb2.Example.FromString(content).features.feature
+      return self._episode(place, features, names), self._in_parts and not features[_FIRST].int64_list.value[0]
     except Exception as error:  # protocol buffers, zlib and NumPy each have their own for a damaged record
-      return Damage(place, f'cannot be read ({type(error).__name__}: {error})')
+      return Damage(place, f'cannot be read ({type(error).__name__}: {error})'), False
 
   def _episode(self, place: str, example: Mapping[str, tf_feature_pb2.Feature], names: Collection[str]) -> RawEpisode:
     items = {}
@@ -63,6 +78,22 @@ class RLDSReader:
       items[name] = values[0] if name.startswith('episode.') else values
     ends = example[_TERMINAL].int64_list.value if _TERMINAL in example else ()
     return RawEpisode(place, items, terminated=bool(len(ends) and ends[-1]))
+
+
+def _joined(parts: Sequence[RawEpisode | Damage]) -> RawEpisode | Damage:
+  """The episode of successive records; damage, where one of them is damaged."""
+  damage = [part for part in parts if isinstance(part, Damage)]
+  if damage or len(parts) == 1:
+    return (damage or parts)[0]
+  items = {name: values if name.startswith('episode.') else _one_after_the_other([part.items[name] for part in parts])
+           for name, values in parts[0].items.items()}
+  return RawEpisode(parts[0].place, items, parts[-1].terminated)
+
+
+def _one_after_the_other(values: Sequence[Any]) -> Any:
+  if isinstance(values[0], np.ndarray):
+    return np.concatenate(values)
+  return list(itertools.chain.from_iterable(values))
 
 
 def _open(path: str) -> tfds.core.DatasetBuilder:
