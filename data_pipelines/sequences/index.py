@@ -246,7 +246,10 @@ def _score(source: EpisodeSource, episode: Episode) -> float:
 
 
 def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
-  """Names dataset and tokenizer; three episodes stand for the content, so that a rebuilt dataset is read anew."""
+  """Names dataset and tokenizer.
+
+  Three episodes, of each the first part, stand for the content, so that a rebuilt dataset is read anew.
+  """
   digest = hashlib.sha256()
   task = source.task.to_json() if source.task else None
   digest.update(json.dumps([len(source), task, tokenizer.digest], sort_keys=True).encode())
