@@ -1,9 +1,8 @@
 """The fused cross-entropy: logits only where there is a target, gradients taken in the forward pass.
 
 The paper trains on text and actions only (section 2.3), so most positions of a batch have no target. The rows that have
-one are brought to the front and taken a chunk at a time, the last ones in smaller parts: logits of a chunk, its loss,
-and at once its gradients with respect to the hidden states and the table. [B, L, V] never exists, and the cost follows
-the number of targets.
+one are brought to the front and taken a chunk at a time: logits of a chunk, its loss, and at once its gradients with
+respect to the hidden states and the table. [B, L, V] never exists, and the cost follows the number of targets.
 """
 
 import functools
@@ -15,8 +14,7 @@ from jax.sharding import PartitionSpec
 
 from gato_jax.mesh import BATCH_AXES
 
-CHUNK_ROWS = 512  # 256: the table's gradient takes a CPU a quarter longer
-REST_PARTS = 4  # what is left of the targets after whole chunks goes in such parts of a chunk
+CHUNK_ROWS = 256
 
 
 class LossSums(NamedTuple):
@@ -123,33 +121,28 @@ def _local_loss(settings, with_gradients, axes, hidden_BxLxD, table_VxD, *fields
   width = hidden_BxLxD.shape[-1]
   hidden_RxD = hidden_BxLxD.reshape(-1, width)
   targets_R, weights_R, sources_R = (field.reshape(-1) for field in fields)
-  chunk, part = settings.chunk_rows, max(settings.chunk_rows // REST_PARTS, 1)
-  order_R, place_R, count = _targets_first(weights_R, room=chunk + part)
+  order_R, place_R, count = _targets_first(weights_R, settings.chunk_rows)
+  chunks = -(-count // settings.chunk_rows)
   if axes:
-    count = jax.lax.pmax(count, axes)  # the same trip count everywhere: the loop's body may hold collectives
+    chunks = jax.lax.pmax(chunks, axes)  # the same trip count everywhere: the loop's body may hold collectives
   table_in_dtype_VxD = table_VxD.astype(hidden_RxD.dtype)
   label_rows = _soft_labels(settings)
 
-  def take(carry, start, size):
+  def take(chunk, carry):
     totals, gradients = carry
-    rows_C = jax.lax.dynamic_slice(order_R, (start,), (size,))
+    rows_C = jax.lax.dynamic_slice(order_R, (chunk * settings.chunk_rows,), (settings.chunk_rows,))
     hidden_CxD, targets_C, weights_C, sources_C = (
         array.at[rows_C].get(mode='fill', fill_value=0) for array in (hidden_RxD, targets_R, weights_R, sources_R))
     sums_SxF, error_CxV = _chunk_loss(
         settings, with_gradients, hidden_CxD, table_in_dtype_VxD, targets_C, weights_C, sources_C, label_rows)
     if with_gradients:
-      gradients = _add_gradients(gradients, start, error_CxV, hidden_CxD, table_in_dtype_VxD)
+      gradients = _add_gradients(gradients, chunk * settings.chunk_rows, error_CxV, hidden_CxD, table_in_dtype_VxD)
     return totals + sums_SxF, gradients
 
-  gradients = ()
+  start = ()
   if with_gradients:
-    gradients = (jnp.zeros((len(order_R), width), hidden_RxD.dtype), jnp.zeros(table_VxD.shape, jnp.float32))
-  whole = count // chunk * chunk
-  carry = (jnp.zeros((settings.source_count, 4)), gradients)
-  carry = jax.lax.fori_loop(0, whole // chunk, lambda n, carry: take(carry, n * chunk, chunk), carry)
-  parts = -(-(count - whole) // part)
-  carry = jax.lax.fori_loop(0, parts, lambda n, carry: take(carry, whole + n * part, part), carry)
-  totals_SxF, gradients = carry
+    start = (jnp.zeros((len(order_R), width), hidden_RxD.dtype), jnp.zeros(table_VxD.shape, jnp.float32))
+  totals_SxF, gradients = jax.lax.fori_loop(0, chunks, take, (jnp.zeros((settings.source_count, 4)), start))
   if axes:
     totals_SxF = jax.lax.psum(totals_SxF, axes)
   loss_S, correct_S, weight_S, targets_S = totals_SxF.T
@@ -163,15 +156,15 @@ def _local_loss(settings, with_gradients, axes, hidden_BxLxD, table_VxD, *fields
   return sums, (hidden_gradient_RxD.reshape(hidden_BxLxD.shape), table_gradient_VxD)
 
 
-def _targets_first(weights_R, room):
+def _targets_first(weights_R, chunk_rows):
   """Where the target rows are.
 
   Returns:
-    Rows with a target in order, then R as filling, at least `room` of it; for each row its place in that list, or the
-    list's length where it has no target; the number of targets.
+    Rows with a target in order, then R as filling, to a multiple of `chunk_rows`; for each row its place in that list,
+    or the list's length where it has no target; the number of targets.
   """
   rows = len(weights_R)
-  length = rows + room
+  length = -(-rows // chunk_rows) * chunk_rows
   wanted_R = weights_R > 0
   place_R = jnp.where(wanted_R, jnp.cumsum(wanted_R) - 1, length)
   order = jnp.full(length, rows, jnp.int32).at[place_R].set(jnp.arange(rows, dtype=jnp.int32), mode='drop')
