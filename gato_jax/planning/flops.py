@@ -36,6 +36,8 @@ def _equation_flops(equation, open_turns: float) -> float:
     times = parameters['length']
   elif name == 'while':
     times = open_turns
+  elif name == 'pallas_call':  # all its blocks, those that the kernel skips included
+    times = math.prod(parameters['grid_mapping'].grid)
   elif name == 'shard_map':
     mesh = parameters['mesh']
     times = math.prod(mesh.shape[axis] for axis in parameters['newly_manual_axes'])

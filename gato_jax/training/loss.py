@@ -187,7 +187,8 @@ def _chunk_loss(settings, with_gradients, hidden_CxD, table_VxD, targets_C, weig
   """One chunk's sums by source [S, 4] and, where wanted, the loss's gradient [C, V] with respect to its logits."""
   logits_CxV = jnp.einsum('cd,vd->cv', hidden_CxD, table_VxD, preferred_element_type=jnp.float32)
   ids_V = jnp.arange(table_VxD.shape[0])
-  logits_CxV = jnp.where(ids_V < settings.vocabulary_size, logits_CxV, -jnp.inf)
+  if len(ids_V) > settings.vocabulary_size:
+    logits_CxV = jnp.where(ids_V < settings.vocabulary_size, logits_CxV, -jnp.inf)
   greatest_C = logits_CxV.max(axis=-1)
   exponentials_CxV = jnp.exp(logits_CxV - greatest_C[:, None])
   partition_C = exponentials_CxV.sum(axis=-1)

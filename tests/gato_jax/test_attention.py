@@ -1,11 +1,18 @@
 """The fast attentions against the plain one, and the plain one against loops."""
 
+import collections
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gato_jax.model import attention, positions
+from gato_jax.model import attention, blockwise, positions
 
 LENGTH = 150  # over one chunk of 128, and no multiple of it
 
@@ -30,7 +37,7 @@ def outputs_and_gradients(implementation, arrays, segment_ids, relative):
 
 
 @pytest.mark.parametrize('relative', [False, True])
-@pytest.mark.parametrize('name', ['auto', 'chunked', 'dot_product'])
+@pytest.mark.parametrize('name', ['auto', 'chunked', 'blockwise', 'dot_product'])
 def test_values_and_gradients_agree_with_the_reference(name, relative):
   arrays, segment_ids = inputs()
   expected, expected_gradients = outputs_and_gradients(attention.reference_attention, arrays, segment_ids, relative)
@@ -39,6 +46,75 @@ def test_values_and_gradients_agree_with_the_reference(name, relative):
   for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
     np.testing.assert_allclose(gradient, expected_gradient, atol=2e-5)
   assert np.abs(expected_gradients[-1]).max() > 0.1 or not relative
+
+
+def test_the_tpu_kernel_agrees_with_the_reference():
+  arrays, segment_ids = inputs(length=256)
+  expected, expected_gradients = outputs_and_gradients(attention.reference_attention, arrays, segment_ids, False)
+  out, gradients = outputs_and_gradients(attention.splash_attention, arrays, segment_ids, False)
+  np.testing.assert_allclose(out, expected, atol=2e-6)
+  for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+    np.testing.assert_allclose(gradient, expected_gradient, atol=2e-5)
+
+
+def test_a_backend_has_its_attention(monkeypatch):
+  calls = collections.Counter()
+  for name in ('splash', 'dot_product', 'blockwise', 'chunked'):
+    monkeypatch.setattr(
+        attention, f'{name}_attention',
+        lambda q, *_, name=name: calls.update([(attention.platform(), q.dtype.name, name)]))
+  arrays, segment_ids = inputs(length=256)
+  for platform in ('tpu', 'gpu', 'cpu'):
+    monkeypatch.setattr(attention, 'platform', lambda platform=platform: platform)
+    for dtype in (jnp.bfloat16, jnp.float32):
+      attention.automatic_attention(*(array.astype(dtype) for array in arrays[:3]), segment_ids)
+  assert calls == collections.Counter([
+      ('tpu', 'bfloat16', 'splash'), ('tpu', 'float32', 'splash'), ('gpu', 'bfloat16', 'dot_product'),
+      ('gpu', 'float32', 'chunked'), ('cpu', 'bfloat16', 'blockwise'), ('cpu', 'float32', 'blockwise')])
+
+
+@pytest.mark.parametrize(('segments', 'expected'), [
+    ([1] * 512, 1 + 2 + 3 + 4),  # the blocks on and below the diagonal
+    (np.repeat([1, 2, 3, 4], 128), 4),  # on it only
+    (np.repeat([1, 2, 3], [100, 156, 256]), 1 + 2 + 1 + 2),  # the second block begins within a segment of the first
+    ([0] * 512, 4)])
+def test_blocks_of_other_segments_are_not_visited(segments, expected):
+  rows = jnp.asarray([segments, [1] * 512])
+  visits = blockwise._visits(rows)
+  assert visits.count == expected + 10
+  assert len(set(visits.places[:visits.count].tolist())) == visits.count
+
+
+MESH_SCRIPT = textwrap.dedent('''
+    import jax, numpy as np, sys
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    from gato_jax.model import attention
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(4, 256, 2, 8)).astype(np.float32) for _ in range(3)]
+    segments = np.stack([np.repeat([1, 2, 0], [a, 200 - a, 56]) for a in (10, 60, 130, 190)]).astype(np.int32)
+    mesh = jax.make_mesh((2, 2, 2), ('replica', 'fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 3)
+    def run(name, arrays, segments):
+      def loss(*arrays):
+        out = attention.IMPLEMENTATIONS[name](*arrays, segments)
+        return (out * out).sum(), out
+      return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arrays)
+    expected = run('reference', arrays, segments)
+    put = lambda x, *axes: jax.device_put(x, NamedSharding(mesh, P(('replica', 'fsdp'), *axes)))
+    for name in sys.argv[1:]:
+      with jax.set_mesh(mesh):
+        got = run(name, [put(x, None, 'tensor') for x in arrays], put(segments))
+      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), got, expected)
+      print('agreed')
+''')
+
+
+def test_kernels_agree_on_a_mesh_of_eight_devices():
+  environment = {
+      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
+  result = subprocess.run([sys.executable, '-c', MESH_SCRIPT, 'blockwise', 'splash'], env=environment,
+                          capture_output=True, text=True, check=False)
+  assert result.stdout.split() == ['agreed', 'agreed'], result.stderr[-3000:]
 
 
 @pytest.mark.parametrize('name', attention.IMPLEMENTATIONS)
