@@ -16,6 +16,7 @@ from gato_jax.training.program import abstract_batch, check_batch, loss_settings
 from gato_jax.training.state import TrainState, abstract_state, define_model, initial_state
 from gato_jax.training.step import make_train_function
 
+_GATHERED_ROWS = 16  # of bfloat16 make a tile of a TPU's memory; the compiler gathers smaller shards by all-reduce
 _CHUNK_BYTES = 3 * 256 * 4  # of the head: three float32 arrays of 256 rows
 
 
@@ -48,8 +49,8 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
       needs=Needs(state, activations + gradients, 0.0), fits=None,
       flops=flops / target.device_count,
       model_flops=model_flops(config, target_share, vocabulary.size) / target.device_count,
-      collectives=formula_collectives(config, dict(mesh.shape), abstract, rows), tokens=config.training.batch_size
-      * config.data.sequence_length, steps=config.training.steps, compile_seconds=0.0)
+      collectives=formula_collectives(config, target, dict(mesh.shape), abstract, rows),
+      tokens=config.training.batch_size * config.data.sequence_length, steps=config.training.steps, compile_seconds=0.0)
 
 
 def program_flops(config: Any, target_share: float) -> float:
@@ -82,17 +83,25 @@ def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, 
   return 2.0 * positions * (model.layers * kept + work) + _CHUNK_BYTES * vocabulary_size
 
 
-def formula_collectives(config: Any, mesh: dict[str, int], abstract: TrainState, rows: int) -> list[Collective]:
-  """FSDP gathers bfloat16 parameters twice and scatters float32 gradients; tensor parallelism sums activations."""
+def formula_collectives(
+    config: Any, target: Target, mesh: dict[str, int], abstract: TrainState, rows: int) -> list[Collective]:
+  """FSDP gathers bfloat16 parameters twice and scatters their gradients; tensor parallelism sums activations.
+
+  The TPU's compiler scatters over a part of a slice. Over a whole one it sums, which takes twice as long.
+  """
   model = config.model
   count = sum(leaf.size for leaf in jax.tree.leaves(abstract.parameters)) / mesh['tensor']
   found = []
   if mesh['fsdp'] > 1:
-    found += [Collective('all-gather', ('fsdp',), mesh['fsdp'], 2.0 * model.layers, 4.0 * count),
-              Collective('reduce-scatter', ('fsdp',), mesh['fsdp'], float(model.layers), 4.0 * count)]
+    small = target.is_tpu and model.width // mesh['fsdp'] < _GATHERED_ROWS
+    whole = target.is_tpu and mesh['fsdp'] == target.slice_devices
+    found += [
+        Collective('all-reduce' if small else 'all-gather', ('fsdp',), mesh['fsdp'], 2.0 * model.layers, 4.0 * count),
+        Collective('all-reduce' if whole else 'reduce-scatter', ('fsdp',), mesh['fsdp'], float(model.layers),
+                   2.0 * count)]
   if mesh['replica'] > 1:
     found.append(Collective('all-reduce', ('replica',), mesh['replica'], float(model.layers),
-                            4.0 * count / mesh['fsdp']))
+                            2.0 * count / mesh['fsdp']))
   if mesh['tensor'] > 1:
     size = 2.0 * rows * config.data.sequence_length * model.width
     found.append(Collective('all-reduce', ('tensor',), mesh['tensor'], 4.0 * model.layers, 4.0 * model.layers * size))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+FUSED = 'fused-'  # of the opcode of a collective that is part of a fusion of that kind
 KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
 _BYTES = {
     'pred': 1, 's4': 0.5, 'u4': 0.5, 's8': 1, 'u8': 1, 'f8e4m3fn': 1, 'f8e5m2': 1, 's16': 2, 'u16': 2, 'bf16': 2,
@@ -19,6 +20,10 @@ _HEADER = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$')
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$')
 _CALLED = re.compile(r'(?:calls|to_apply|called_computation|true_computation|false_computation)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'(?:branch_computations|called_computations)=\{([^}]*)\}')
+# A collective that runs beside computation is in the text once for its start, each part and its end.
+_CHAIN = re.compile(r'channel_id=(\d+),.*chain_id="(\d+)"')
+_NAMED_GROUPS = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
 _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
 
 
@@ -60,34 +65,47 @@ def collectives(text: str, mesh_shape: dict[str, int], turns_of_open_loops: floa
   """
   computations, entry = parse(text)
   totals: dict[tuple, list[float]] = {}
+  chains = set()
   for instruction, times in _executed(computations, entry, turns_of_open_loops):
-    kind = instruction.opcode.removesuffix('-start')
+    kind = instruction.opcode.removesuffix('-start').removeprefix(FUSED)
     if kind not in KINDS:
       continue
+    chain = _CHAIN.search(instruction.rest)
+    if chain and chain.groups() in chains:
+      continue
+    if chain:
+      chains.add(chain.groups())
     axes, size = _axes(instruction.rest, mesh_shape)
     if not axes:
       continue
     total = totals.setdefault((kind, axes, size), [0.0, 0.0])
     total[0] += times
-    total[1] += times * _moved(kind, instruction, size)
+    total[1] += times * _moved(instruction, size)
   found = [Collective(*key, *total) for key, total in totals.items()]
   return sorted(found, key=lambda collective: -collective.bytes)
 
 
 def parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-  """Instructions by computation, and the name of the entry."""
+  """Instructions by computation, and the name of the entry.
+
+  A TPU's reduce-scatter is a fusion whose computation holds an all-reduce; here it is a `fused-reduce-scatter`.
+  """
   computations: dict[str, list[_Instruction]] = {}
-  entry, current = '', None
+  entry, current, scatters = '', None, False
   for line in text.splitlines():
     header = _HEADER.match(line)
     if header:
       current = computations.setdefault(header.group(1), [])
+      scatters = header.group(1).startswith('all-reduce-scatter')
       if line.startswith('ENTRY'):
         entry = header.group(1)
     elif current is not None:
       match = _INSTRUCTION.match(line)
       if match:
-        current.append(_Instruction(*match.groups()))
+        instruction = _Instruction(*match.groups())
+        if scatters and instruction.opcode == 'all-reduce':
+          instruction = instruction._replace(opcode=f'{FUSED}reduce-scatter')
+        current.append(instruction)
   return computations, entry
 
 
@@ -138,11 +156,11 @@ def _tuple_bytes(text: str) -> float:
              for dtype, dims in _ARRAY.findall(text))
 
 
-def _moved(kind: str, instruction: _Instruction, size: int) -> float:
+def _moved(instruction: _Instruction, size: int) -> float:
   """Bytes of the larger side of a collective on one device."""
-  started = instruction.opcode.endswith('-start')
-  result = type_bytes(instruction.type) if started else _tuple_bytes(instruction.type)
-  return result * size if kind == 'reduce-scatter' and not started else result
+  if instruction.opcode.endswith('-start'):
+    return type_bytes(instruction.type)
+  return _tuple_bytes(instruction.type) * (size if instruction.opcode == 'reduce-scatter' else 1)
 
 
 def _axes(rest: str, mesh_shape: dict[str, int]) -> tuple[tuple[str, ...], int]:
@@ -160,13 +178,14 @@ def first_group(rest: str, devices: int) -> list[int]:
   iota = re.search(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', rest)
   if iota:
     groups, size = int(iota.group(1)), int(iota.group(2))
-    ids = np.arange(groups * size).reshape([int(d) for d in iota.group(3).split(',')])
-    if iota.group(4):
-      ids = ids.transpose([int(d) for d in iota.group(4).split(',')])
-    return ids.reshape(groups, size)[0].tolist()
-  named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
+    return _transposed(np.arange(groups * size), iota.group(3), iota.group(4)).reshape(groups, size)[0].tolist()
+  named = _NAMED_GROUPS.search(rest)
   if named:
-    return _group_of_named_axes(*named.groups())
+    mesh, shape, order, used = named.groups()
+    ids = np.arange(devices)
+    if shape:
+      ids = _transposed(ids, shape, order).ravel()
+    return ids[_group_of_named_axes(mesh, used)].tolist()
   listed = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
   if listed:
     return [int(d) for d in listed.group(1).split(',') if d]
@@ -174,6 +193,12 @@ def first_group(rest: str, devices: int) -> list[int]:
   if pairs:
     return [int(d) for d in pairs.groups()]
   return list(range(devices))  # replica_groups={}: all
+
+
+def _transposed(ids: np.ndarray, shape: str, order: str | None) -> np.ndarray:
+  """`2,4` and `1,0`: the ids in that shape, its axes in that order."""
+  ids = ids.reshape([int(d) for d in shape.split(',')])
+  return ids.transpose([int(d) for d in order.split(',')]) if order else ids
 
 
 def _group_of_named_axes(mesh: str, used: str) -> list[int]:

@@ -105,8 +105,7 @@ class Plan(NamedTuple):
     """At the full bandwidth of the network; a ring passes every byte on (size - 1) / size of the way."""
     passes = 2 if collective.kind == 'all-reduce' else 1
     share = (collective.size - 1) / collective.size
-    bandwidth = self.target.bandwidth(collective.axes, collective.size, self.mesh['tensor'])
-    return passes * share * collective.bytes / bandwidth
+    return passes * share * collective.bytes / self.target.bandwidth(collective.axes, collective.size)
 
 
 def make_plan(config: Any, target: Target, target_share: float) -> Plan:

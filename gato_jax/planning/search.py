@@ -10,6 +10,7 @@ from gato_jax.planning.estimate import estimate, program_flops
 from gato_jax.planning.plan import Plan, make_plan
 from gato_jax.planning.target import Target
 
+REPLICAS = (1, 4)  # within a slice
 TENSOR_SIZES = (1, 2, 4, 8)
 REMAT = ('none', 'dots', 'full')
 BATCH_FACTORS = (1, 2)
@@ -43,7 +44,8 @@ def search(config: Any, target: Target, target_share: float, compiled: int, say:
   result = []
   for number, (plan, candidate) in enumerate(plans):
     if target.is_tpu and number < compiled:
-      say(f'compiling {number + 1} of {min(compiled, len(plans))}: tensor={candidate.mesh.tensor} '
+      say(f'compiling {number + 1} of {min(compiled, len(plans))}: replica={candidate.mesh.replica} '
+          f'tensor={candidate.mesh.tensor} '
           f'remat={candidate.model.remat} batch_size={candidate.training.batch_size}')
       plan = make_plan(candidate, target, target_share)
     result.append(plan)
@@ -51,9 +53,11 @@ def search(config: Any, target: Target, target_share: float, compiled: int, say:
 
 
 def _candidates(config: Any, target: Target) -> Iterator[Any]:
-  for tensor, remat, factor in itertools.product(TENSOR_SIZES, REMAT, BATCH_FACTORS):
+  for replicas, tensor, remat, factor in itertools.product(REPLICAS, TENSOR_SIZES, REMAT, BATCH_FACTORS):
+    if replicas * tensor >= target.slice_devices and replicas > 1:
+      continue
     candidate = copy.deepcopy(config)
-    candidate.mesh.update(preset='hybrid', replica=target.slices, fsdp=-1, tensor=tensor)
+    candidate.mesh.update(preset='hybrid', replica=replicas * target.slices, fsdp=-1, tensor=tensor)
     candidate.model.remat = remat
     candidate.training.batch_size = config.training.batch_size * factor
     yield candidate

@@ -8,7 +8,8 @@ from data_pipelines.errors import InputError
 from gato_jax.hardware import CHIPS, Chip, chip_named
 
 _GPUS_PER_HOST = 8
-_WRAPS = {'v4': 4, 'v5e': 16, 'v5p': 4, 'v6e': 16, 'tpu7x': 4}  # a torus dimension this long is a ring
+_FLAT_RING = 16  # chips of a two-dimensional torus are wired to rings of so many
+_CUBE = 4  # three-dimensional ones are of cubes with this side; only where there are whole cubes, there are rings
 
 
 class Target(NamedTuple):
@@ -38,15 +39,33 @@ class Target(NamedTuple):
   def is_tpu(self) -> bool:
     return self.chip.torus > 0
 
-  def bandwidth(self, axes: tuple[str, ...], size: int, tensor: int) -> float:
-    """Bytes/s that a device sends along axes of the mesh, in groups of so many devices."""
+  @property
+  def rings(self) -> tuple[bool, ...]:
+    """Of each dimension of the torus, whether its ends are wired to each other."""
+    if self.chip.torus == 2:
+      return tuple(side % _FLAT_RING == 0 for side in self.shape)
+    return (all(side % _CUBE == 0 for side in self.shape),) * len(self.shape)
+
+  @property
+  def slice_devices(self) -> int:
+    return self.device_count // self.slices
+
+  def bandwidth(self, axes: tuple[str, ...], size: int) -> float:
+    """Bytes/s that a device sends along axes of the mesh, in groups of so many devices.
+
+    A group is taken to lie along the longest dimensions of the torus. Along a ring it has two links; along a part of
+    one, or where the ends are not wired to each other, one.
+    """
     if not self.is_tpu:
       return self.chip.link if size <= _GPUS_PER_HOST else self.chip.outside
     if 'replica' in axes and self.slices > 1:
       return self.chip.outside
-    rings = 1 if axes == ('tensor',) else max(sum(side > 1 for side in self.shape) - (tensor > 1), 1)
-    both_ways = 2 if max(self.shape) >= _WRAPS[self.chip.name] else 1
-    return self.chip.link * rings * both_ways
+    links, left = 0, size
+    for side, ring in sorted(zip(self.shape, self.rings, strict=True), reverse=True):
+      if left > 1:
+        links += 2 if ring and left >= side else 1
+        left = math.ceil(left / side)
+    return self.chip.link * max(links, 1)
 
 
 def parse_target(topology: str, slices: int = 1) -> Target:
@@ -73,6 +92,7 @@ def tpu_devices(target: Target) -> list[Any]:
   from jax.experimental import topologies
 
   arguments = {'chip_config_name': 'megacore'} if target.chip.name == 'v4' else {}
+  arguments['wrap'] = (*target.rings, False)[:3]  # else it compiles for a slice that has no rings
   if target.slices > 1:
     arguments['num_slices'] = target.slices
   name = f'{target.chip.name}:{"x".join(map(str, target.shape))}'

@@ -8,8 +8,10 @@ A directory may be a local path, one that all hosts share if there are several, 
 """
 
 from collections.abc import Callable, Mapping
+import functools
 import logging
 import math
+import sys
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -282,6 +284,7 @@ def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple
     agree: from what this process found wrong with a checkpoint to what all processes go by.
   """
   logging.getLogger('asyncio').addFilter(_is_news)
+  _ignore_late_reads()
   unreadable = []
   for step in reversed(steps):
     restored, problem, final = _read(checkpointer, step, wanted)
@@ -312,6 +315,13 @@ def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str
     return None, str(error), True
   except Exception as error:  # whatever the storage layer makes of missing or damaged files
     return None, _first_line(error), False
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+  """When an array cannot be read, Orbax closes its event loop; each read that ends later would print a stack trace."""
+  before = sys.unraisablehook
+  sys.unraisablehook = lambda what: None if str(what.exc_value) == 'Event loop is closed' else before(what)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -7,6 +7,7 @@ lay between two checkpoints.
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import re
@@ -53,15 +54,18 @@ class Result(NamedTuple):
 
 def launcher(workdir: pathlib.Path) -> Launcher:
   job = Job('chaos', 'none', str(workdir), processes=2, devices=2, max_restarts=3 * KILLS)
-  return Launcher(job, [sys.executable, '-m', MODULE, str(workdir), *SETTINGS], quiet=True)
+  compilations = os.environ.get('JAX_COMPILATION_CACHE_DIR', f'{workdir.parent}/compilations')  # one for all runs
+  command = ['env', f'JAX_COMPILATION_CACHE_DIR={compilations}', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0']
+  return Launcher(job, [*command, sys.executable, '-m', MODULE, str(workdir), *SETTINGS], quiet=True)
 
 
-def disturbed_run(workdir: pathlib.Path, seed: int, undisturbed: list) -> Result:
+def disturbed_run(workdir: pathlib.Path, seed: int, undisturbed: list, kill_count: int = KILLS) -> Result:
+  """Trains to the end, in spite of so many kills."""
   rng = random.Random(seed)
   run = launcher(workdir)
   kills: list[str] = []
   before: list[int] = []
-  killer = threading.Thread(target=_kill_now_and_then, args=(run, workdir, rng, kills, before), daemon=True)
+  killer = threading.Thread(target=_kill_now_and_then, args=(run, workdir, rng, kill_count, kills, before), daemon=True)
   killer.start()
   status = run.run()
   if status:
@@ -73,10 +77,10 @@ def disturbed_run(workdir: pathlib.Path, seed: int, undisturbed: list) -> Result
       len(list(unreadable.iterdir())) if unreadable.exists() else 0, goodput['lost'])
 
 
-def _kill_now_and_then(run: Launcher, workdir: pathlib.Path, rng: random.Random, kills: list[str],
+def _kill_now_and_then(run: Launcher, workdir: pathlib.Path, rng: random.Random, kill_count: int, kills: list[str],
                        before: list[int]) -> None:
   """Half of the kills while a checkpoint is being written, the others at any moment of training."""
-  for _ in range(KILLS):
+  for _ in range(kill_count):
     first = _last_step(workdir) + rng.randint(3, 2 * INTERVAL)
     wanted = rng.choice(('saving', 'step'))
     while _last_step(workdir) < min(first, STEPS - 5) or not run.processes:

@@ -1,50 +1,79 @@
-"""What scaling costs: `python -m tests.gato_jax.overheads` prints one JSON line, from the runs' own goodput accounts.
+"""What scaling costs: `python -m tests.gato_jax.overheads` prints one JSON line.
 
-A tiny model, so shares are upper bounds: the larger the model, the smaller all of them but the first.
+A small model, so shares are upper bounds: the larger the model, the smaller all of them but the first. CPU seconds are
+those of the process with all its threads; they say the same on a machine that others use as well.
 """
 
 import json
 import os
 import pathlib
 import tempfile
+from typing import NamedTuple
 
 from tests.gato_jax.processes import finish, start
+from tests.gato_jax.training_run import CPU_LINE
 
-STEPS = 100
+STEPS, WARM_UP = 100, 10
+SETTINGS = ('data=mixture', 'width=256', f'log_every={STEPS}')
 _QUIET = 1_000_000  # checkpoint_every of a run that saves its last step only
+_START = ('start', 'restore', 'compile')
 
 
-def account(folder: str, name: str, *settings: str, devices: int = 1, cache: str = '') -> dict[str, float]:
-  """Seconds by bucket of a run of its own; `cache` is its compilation cache."""
+class Account(NamedTuple):
+  """Of one run.
+
+  Attributes:
+    seconds: by goodput's bucket.
+    cpu_seconds: at each request for a batch.
+  """
+
+  seconds: dict[str, float]
+  cpu_seconds: list[float]
+
+  @property
+  def step_cpu(self) -> float:
+    return (self.cpu_seconds[-1] - self.cpu_seconds[WARM_UP]) / (len(self.cpu_seconds) - 1 - WARM_UP)
+
+  @property
+  def first_step_cpu(self) -> float:
+    return self.cpu_seconds[1]
+
+  @property
+  def start_up(self) -> float:
+    return sum(self.seconds[bucket] for bucket in _START)
+
+
+def account(folder: str, name: str, *settings: str, devices: int = 1, cache: str = 'one') -> Account:
+  """Of a run in the workdir `name`; `cache` is its compilation cache."""
   workdir = pathlib.Path(folder) / name
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(pathlib.Path(folder) / (cache or name + '_compilations'))
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(pathlib.Path(folder) / f'{cache}_compilations')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-  finish(start(workdir, 'data=mixture', f'steps={STEPS}', f'log_every={STEPS}', *settings, devices=devices))
-  return json.loads((workdir / 'goodput.json').read_text(encoding='utf-8'))['seconds']
+  [output] = finish(start(workdir, *SETTINGS, *settings, devices=devices))
+  [line] = [line for line in output.splitlines() if line.startswith(CPU_LINE)]
+  seconds = json.loads((workdir / 'goodput.json').read_text(encoding='utf-8'))['seconds']
+  return Account(seconds, json.loads(line.removeprefix(CPU_LINE)))
 
 
 def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
-    quiet = f'checkpoint_every={_QUIET}'
-    cold = account(folder, 'cold', quiet, cache='one')
-    warm = account(folder, 'warm', quiet, cache='one')
-    eight = account(folder, 'eight', quiet, devices=8)
-    saving = account(folder, 'saving', 'checkpoint_every=10', cache='one')
-    restart = account(folder, 'saving', 'checkpoint_every=10', f'steps={STEPS + 1}', cache='one')
-  step = warm['step'] / (STEPS - 1)
-
-  def start_up(seconds):
-    return round(seconds['start'] + seconds['restore'] + seconds['compile'], 2)
-
+    quiet = f'steps={STEPS}', f'checkpoint_every={_QUIET}'
+    cold = account(folder, 'cold', *quiet)
+    warm = account(folder, 'warm', *quiet)
+    eight = account(folder, 'eight', *quiet, devices=8, cache='eight')
+    saving = account(folder, 'saving', f'steps={STEPS}', 'checkpoint_every=10')
+    restarted = account(folder, 'saving', f'steps={STEPS + 2}', 'checkpoint_every=10')
+  step = warm.seconds['step'] / STEPS
   print(json.dumps({
       'step_seconds': round(step, 4),
-      'eight_devices_over_one': round(eight['step'] / warm['step'] - 1, 3),
-      'loader_share_of_step': round(warm['data'] / warm['step'], 4),
-      'a_save_in_steps': round((saving['save'] - warm['save']) / (STEPS / 10 - 1) / step, 3),
-      'saving_every_10_over_none': round((saving['step'] + saving['save']) / (warm['step'] + warm['save']) - 1, 3),
-      'start_to_first_step_cold_seconds': start_up(cold),
-      'start_to_first_step_cached_seconds': start_up(warm),
-      'restart_is_in_the_account': restart['down'] > 0,
+      'step_cpu_seconds': round(warm.step_cpu, 4),
+      'eight_devices_over_one': round(eight.step_cpu / warm.step_cpu - 1, 3),
+      'loader_share_of_step': round(warm.seconds['data'] / warm.seconds['step'], 4),
+      'a_save_in_steps': round((saving.seconds['save'] - warm.seconds['save']) / (STEPS / 10 - 1) / step, 3),
+      'saving_every_10_over_none': round(saving.step_cpu / warm.step_cpu - 1, 3),
+      'start_to_first_step_cold': [round(cold.start_up, 1), round(cold.first_step_cpu, 1)],
+      'start_to_first_step_cached': [round(warm.start_up, 1), round(warm.first_step_cpu, 1)],
+      'restart_to_first_step_cached': [
+          round(restarted.start_up - saving.start_up, 1), round(restarted.first_step_cpu, 1)],
   }))
 
 

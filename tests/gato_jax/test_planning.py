@@ -111,6 +111,19 @@ HloModule jit_step
   ROOT %reduce-scatter.3 = f32[2]{0} reduce-scatter(%p), replica_groups=[2,4]<=[2,4]T(0,1), dimensions={0}
 }
 
+%all-reduce-scatter.1 (p: f32[16]) -> f32[4] {
+  %all-reduce.5 = f32[16]{0} all-reduce(%p), channel_id=8, replica_groups=[2,4]<=[8], to_apply=%add
+  ROOT %slice = f32[4]{0} dynamic-slice(%all-reduce.5, %place), dynamic_slice_sizes={4}
+}
+
+%started (p: f32[8]) -> f32[32] {
+  ROOT %all-gather.5 = f32[32]{0} all-gather(%p), channel_id=9, replica_groups=[2,4]<=[8], attributes={chain_id="0"}
+}
+
+%ended (p: f32[8]) -> f32[32] {
+  ROOT %all-gather.6 = f32[32]{0} all-gather(%p), channel_id=9, replica_groups=[2,4]<=[8], attributes={chain_id="0"}
+}
+
 ENTRY %main (a: f32[8,64]) -> f32[8,64] {
   %while.1 = (s32[], f32[8,64]{1,0}) while(%t), condition=%condition, body=%body
   %while.2 = s32[] while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
@@ -118,6 +131,9 @@ ENTRY %main (a: f32[8,64]) -> f32[8,64] {
   %all-gather-start.2 = (f32[4], f32[32]) all-gather-start(%q), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
   %all-gather-done.2 = f32[32] all-gather-done(%all-gather-start.2)
   %a = ((f32[8]), f32[2]) async-start(%q), calls=%async
+  %scattered = f32[4] fusion(%q), kind=kCustom, calls=%all-reduce-scatter.1
+  %start = (f32[8], f32[32]) fusion(%q), kind=kCustom, calls=%started
+  %done = f32[32] fusion(%start), kind=kCustom, calls=%ended
   %alone = f32[999]{0} all-reduce(%g), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
   %permute = u8[100]{0} collective-permute(%q), source_target_pairs={{0,4},{4,0}}
 }
@@ -127,15 +143,15 @@ ENTRY %main (a: f32[8,64]) -> f32[8,64] {
 def test_collectives_by_kind_axis_turns_and_bytes():
   found = collectives(HLO, {'replica': 2, 'fsdp': 2, 'tensor': 2}, turns_of_open_loops=10)
   assert set(found) == {
-      Collective('all-gather', ('fsdp', 'tensor'), 4, 27, 27 * 64 * 64 * 2),
+      Collective('all-gather', ('fsdp', 'tensor'), 4, 28, 27 * 64 * 64 * 2 + 32 * 4),  # the chain once
       Collective('all-gather', ('replica', 'fsdp', 'tensor'), 8, 1, 128),
       Collective('all-reduce', ('replica',), 2, 10, 640),
-      Collective('reduce-scatter', ('fsdp', 'tensor'), 4, 1, 32),
+      Collective('reduce-scatter', ('fsdp', 'tensor'), 4, 2, 32 + 16 * 4),
       Collective('collective-permute', ('replica',), 2, 1, 100),
   }
   assert found[0].bytes == max(collective.bytes for collective in found)
   computations, entry = parse(HLO)
-  assert entry == 'main' and len(computations[entry]) == 8
+  assert entry == 'main' and len(computations[entry]) == 11
   assert loop_turns('', computations['open_condition']) is None
 
 
@@ -168,6 +184,8 @@ for found in collectives(jax.jit(f).lower(kernels, x).compile().as_text(), dict(
     ("mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", list(range(8))),
     ("mesh['axis_0'=8] {'axis_0':(2)2}", [0, 2]),
     ("mesh['axis_0'=8] {'axis_0':(1)2}", [0, 4]),
+    ("mesh['axis_0'=1,'axis_1'=4,'axis_2'=2], device_ids=([2,4]T(1,0)) {'axis_1'}", [0, 1, 2, 3]),
+    ("mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_1'}", [0, 4]),
     ('[2,4]<=[4,2]T(1,0)', [0, 2, 4, 6]),
     ('{{0,4},{1,5}}', [0, 4]),
     ('{}', list(range(8))),
@@ -180,11 +198,19 @@ def test_targets():
   target = parse_target('v5p:4x4x4', 2)
   assert (target.chip.name, target.shape, target.device_count) == ('v5p', (4, 4, 4), 128)
   assert parse_target('tpu7x:2x2x1').device_count == 8  # two devices a chip
-  assert target.bandwidth(('replica',), 2, 1) == target.chip.outside
-  assert target.bandwidth(('fsdp',), 64, 1) == 90e9 * 3 * 2
-  assert target.bandwidth(('fsdp',), 16, 4) == 90e9 * 2 * 2
-  assert parse_target('v5e:4x4').bandwidth(('fsdp',), 16, 1) == 45e9 * 2  # too short to be a ring
-  assert parse_target('h100:64').bandwidth(('fsdp',), 64, 1) == 50e9
+  assert target.bandwidth(('replica',), 2) == target.chip.outside
+  assert target.bandwidth(('fsdp',), 64) == 90e9 * 3 * 2
+  assert target.bandwidth(('fsdp',), 16) == 90e9 * 2 * 2
+  assert target.bandwidth(('tensor',), 2) == 90e9  # two neighbours
+  assert parse_target('v5e:4x4').bandwidth(('fsdp',), 16) == 45e9 * 2  # too short to be a ring
+  assert parse_target('v5e:16x16').bandwidth(('fsdp',), 64) == 45e9 * 3  # a ring of 16, lines of 4
+  assert parse_target('h100:64').bandwidth(('fsdp',), 64) == 50e9
+
+
+@pytest.mark.parametrize(('topology', 'rings'), [
+    ('v5e:16x16', (True, True)), ('v5e:8x16', (False, True)), ('v5p:4x4x8', (True,) * 3), ('v5p:2x4x4', (False,) * 3)])
+def test_rings(topology, rings):
+  assert parse_target(topology).rings == rings
 
 
 @pytest.mark.parametrize(('topology', 'slices', 'words'), [
@@ -231,6 +257,17 @@ def test_state_of_the_estimate_is_exact():
   assert plan.needs.arguments == pytest.approx(12 * parameters / 64, rel=0.05)  # and small arrays on every device
 
 
+@pytest.mark.parametrize(('topology', 'replica', 'kinds'), [
+    ('v5e:16x16', 1, ['all-reduce', 'all-reduce']),  # shards of 8 rows; the whole slice
+    ('v5e:16x16', 4, ['all-gather', 'reduce-scatter', 'all-reduce']),
+    ('v5p:4x4x4', 1, ['all-gather', 'all-reduce']),
+    ('h100:256', 1, ['all-gather', 'reduce-scatter'])])
+def test_formulas_know_what_the_compiler_does_with_whole_slices(topology, replica, kinds):
+  config = big_config()
+  config.mesh.update(replica=replica, fsdp=-1)
+  assert [collective.kind for collective in estimate(config, parse_target(topology), 0.25).collectives] == kinds
+
+
 def test_search_puts_what_fits_and_is_fast_first():
   said = []
   config = big_config(batch_size=64)
@@ -240,7 +277,7 @@ def test_search_puts_what_fits_and_is_fast_first():
   assert fitting == sorted(fitting, reverse=True) and fitting[0]
   speeds = [plan.tokens / plan.serial_seconds for plan in plans if plan.has_room]
   assert speeds == sorted(speeds, reverse=True)
-  assert len({(tuple(plan.mesh.values()), plan.remat, plan.batch_size) for plan in plans}) == len(plans) == 24
+  assert len({(tuple(plan.mesh.values()), plan.remat, plan.batch_size) for plan in plans}) == len(plans) == 30
   config.training.batch_size = 1
   config.model.heads = 3
   with pytest.raises(InputError, match='no mesh of 8 devices'):

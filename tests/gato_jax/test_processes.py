@@ -146,6 +146,7 @@ def test_damage_is_skipped_by_all(thirty_steps, tmp_path):
   outputs = finish(start(tmp_path / 'run', 'data=mixture', 'steps=16', processes=2, devices=4))
   assert 'going on from the checkpoint of step 15' in outputs[0]
   assert all('checkpoint of step 30' in output and 'cannot be read' in output for output in outputs)
+  assert not any('Event loop is closed' in output for output in outputs)
   assert len(list((tmp_path / 'run' / UNREADABLE_FOLDER).iterdir())) == 1
 
 

@@ -1,9 +1,10 @@
 """A tiny training run as a process of its own: `training_run.py WORKDIR KEY=VALUE...`.
 
-Keys are of the config's `training` or `faults` section, or `mesh` (replica,fsdp,tensor), `pause` (seconds to wait for a
-batch), `data` (`made_up`, or `mixture` for the real loader), `digests` (a file for what each row was, by step), `stuck`
-(a step at which this process stops for ever), `file_limit` (bytes that a file of this process may have: a full disk),
-`show` (1: prints a digest of what it restored), `seed`. Of several processes, each is started so; see `processes.py`.
+Keys are of the config's `training` or `faults` section, or `mesh` (replica,fsdp,tensor), `width` (of the model),
+`pause` (seconds to wait for a batch), `data` (`made_up`, or `mixture` for the real loader), `digests` (a file for
+what each row was, by step), `stuck` (a step at which this process stops for ever), `file_limit` (bytes that a file of
+this process may have: a full disk), `show` (1: prints a digest of what it restored), `seed`. Of several processes,
+each is started so; see `processes.py`.
 """
 
 import hashlib
@@ -20,10 +21,14 @@ from gato_jax.group import FAILED, LOST, Preempted
 from tests.data_pipelines import token_cases
 from tests.gato_jax.training_cases import MadeUpLoader, tiny_run_config, tiny_tokenizer
 
+CPU_LINE = 'CPU seconds'
+
 
 def make_config(values):
   mesh = values.pop('mesh', '1,-1,1')
   config = tiny_run_config()
+  width = int(values.pop('width', config.model.width))
+  config.model.update(width=width, head_size=width // config.model.heads, feed_forward=2 * width)
   config.seed = int(values.pop('seed', 0))
   for key, value in values.items():
     section = config.faults if key in config.faults else config.training
@@ -52,12 +57,14 @@ class Watched:
   def __init__(self, loader, rows, pause, path, stuck):
     self._loader, self._rows, self._pause, self._path, self._stuck = loader, rows, pause, path, stuck
     self.digests = {}
+    self.cpu_seconds = []  # of this process, at each call
     self.source_names, self.get_state, self.set_state = loader.source_names, loader.get_state, loader.set_state
 
   def __iter__(self):
     return self
 
   def __next__(self):
+    self.cpu_seconds.append(time.process_time())
     step = self._loader.get_state()
     time.sleep(1e6 if step == self._stuck else self._pause)
     batch = next(self._loader)
@@ -88,6 +95,7 @@ def train(config, workdir, group, options):
   watched = Watched(loader, rows, float(options['pause']), digests, int(options['stuck']))
   run = Showing(config, workdir, watched, tokenizer, group)
   print('summary', run.train(), flush=True)
+  print(CPU_LINE, json.dumps(watched.cpu_seconds), flush=True)
   assert run.train_step.traces <= 1
 
 
