@@ -8,6 +8,7 @@ import numpy as np
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.loader import open_indexes
 from data_pipelines.provenance import Origin, origins
+from data_pipelines.sequences.index import EpisodeIndex
 from data_pipelines.sequences.plan import PIECE, PackingPlan, Role
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
@@ -26,7 +27,7 @@ class ExplainedRow(NamedTuple):
 
 
 class RowReader:
-  """Lays out rows of the packing plan, as `make_loader` does, and windows of episodes as rows of the same size.
+  """Lays out rows of the packing plan, as `make_loader` does, and windows of single episodes.
 
   Attributes:
     sources: the datasets of the mixture.
@@ -45,31 +46,33 @@ class RowReader:
     self._plan = PackingPlan(data_config, sources, self.indexes, seed)
     self.shares = self._plan.shares
     self._cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
-    self._size = data_config.sequence_length, data_config.patches_per_row, tokenizer.vocabulary.padding_id
+    self._size = data_config.sequence_length, data_config.patches_per_row
 
   def packed(self, number: int) -> ExplainedRow:
     """A row of the packing plan."""
-    return self._explained(self._plan.row(number))
+    return self._explained(self._plan.row(number), *self._size)
 
   def alone(self, source: int, timesteps: int) -> ExplainedRow:
-    """The first timesteps of an episode of a dataset, as many as a row holds; of an episode without noise, if any."""
-    index = self.indexes[source]
+    """The first timesteps of an episode of a dataset, as many as L positions hold, each of which may be a patch.
+
+    It is an episode without noise, if there is one.
+    """
+    index, length = self.indexes[source], self._size[0]
     clean = np.flatnonzero(~index.of_episodes(self.sources[source].noisy))
     episode = int(clean[0]) if len(clean) else 0
-    stop = min(timesteps, int(index.lengths[episode]), self._fitting(source, episode))
+    stop = min(timesteps, int(index.lengths[episode]), self._fitting(index, episode))
     piece = (source, index.number(episode), 0, stop, 1, Role.WINDOW, False)
-    return self._explained(np.array([piece], PIECE))
+    return self._explained(np.array([piece], PIECE), length, length)
 
-  def _fitting(self, source: int, episode: int) -> int:
-    """How many of an episode's first timesteps a row holds."""
-    index, (length, slots, _) = self.indexes[source], self._size
+  def _fitting(self, index: EpisodeIndex, episode: int) -> int:
+    """How many of an episode's first timesteps L positions hold."""
+    length = self._size[0]
     if not len(index.step_tokens):
       return length
     first = int(index.step_starts[episode])
-    steps = np.arange(1, min(length, int(index.lengths[episode])) + 1)
-    tokens = np.array([int(index.token_starts[first + step] - index.token_starts[first]) for step in steps.tolist()])
-    return int(((tokens <= length) & (steps * int(index.step_patches[episode]) <= slots)).sum())
+    ends = range(first + 1, first + min(length, int(index.lengths[episode])) + 1)
+    return sum(int(index.token_starts[end] - index.token_starts[first]) <= length for end in ends)
 
-  def _explained(self, pieces: np.ndarray) -> ExplainedRow:
-    row = lay_out(pieces, self._cache, *self._size)
+  def _explained(self, pieces: np.ndarray, length: int, patches: int) -> ExplainedRow:
+    row = lay_out(pieces, self._cache, length, patches, self.tokenizer.vocabulary.padding_id)
     return ExplainedRow(row, origins(pieces, row, self.sources, self.tokenizer))

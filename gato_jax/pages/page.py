@@ -110,12 +110,16 @@ def picture(image: np.ndarray | bytes, alternative: str, scale: int = 1, **attri
     scale: screen pixels a pixel, of which each is drawn as a sharp square.
     **attributes: of the element.
   """
-  data = image if isinstance(image, bytes) else png(image)
-  with Image.open(io.BytesIO(data)) as opened:
+  file = image if isinstance(image, bytes) else png(image)
+  with Image.open(io.BytesIO(file)) as opened:
     (width, height), kind = opened.size, opened.format.lower()
-  source = f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
-  return element('img', src=source, alt=alternative, width=width * scale, height=height * scale,
+  return element('img', src=data_uri(file, kind), alt=alternative, width=width * scale, height=height * scale,
                  **({'class_': 'pixels'} if scale > 1 else {}) | attributes)
+
+
+def data_uri(file: bytes, kind: str) -> str:
+  """The address that a picture's bytes have of themselves; kind: png, jpeg or gif."""
+  return f'data:image/{kind};base64,{base64.b64encode(file).decode()}'
 
 
 def png(image: np.ndarray) -> bytes:
