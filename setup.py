@@ -64,7 +64,14 @@ EXTRAS = {
     'tpu': ['jax[tpu]>=0.10'],
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
-    'dev': ['hypothesis>=6.100', 'kubeflow-trainer-api>=2.0', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
+    'dev': [
+        'hypothesis>=6.100',
+        'kubeflow-trainer-api>=2.0',
+        'pytest>=8.0',
+        'pytest-xdist>=3.5',
+        'ruff>=0.6',
+        'selenium>=4.20',  # the tests of pages, in the machine's own Chromium
+    ],
 }
 
 setuptools.setup(
@@ -79,6 +86,7 @@ setuptools.setup(
     package_data={
         'data_pipelines.environments': ['gaits/*.json', 'scores/*.json'],
         'experiments.examples': ['scores/*.json'],
+        'gato_jax.pages': ['*.css', '*.js'],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -139,6 +139,15 @@ def plan(config: ml_collections.ConfigDict, workdir: str, topology: str, slices:
   run(config, topology, slices, targets, search, compiled)
 
 
+@argument('--out', default='', metavar='FILE', help='the page; by default WORKDIR/illustrate.html')
+@argument('--rows', type=int, default=8, help='packed rows to show (default: %(default)s)')
+def illustrate(config: ml_collections.ConfigDict, workdir: str, out: str = '', rows: int = 8) -> None:
+  """Explains the tokens of the config's mixture in a page, with a model's predictions if the workdir has one."""
+  from gato_jax.pages.illustrate import illustrate as draw
+
+  print(f'the page: {draw(config, workdir, out, rows)}')
+
+
 def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Prints where the time of the workdir's run went, and plots it to WORKDIR/goodput.png."""
   del config
@@ -149,7 +158,7 @@ def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
-    for function in (prepare, train, evaluate, quickstart, datasets, benchmark, inspect, plan, goodput)
+    for function in (prepare, train, evaluate, quickstart, datasets, benchmark, inspect, plan, goodput, illustrate)
 }
 
 

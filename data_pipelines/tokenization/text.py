@@ -47,6 +47,10 @@ class TextTokenizer:
     """The text of ids; the end token is left out."""
     return self._processor.decode([int(i) for i in ids])
 
+  def piece(self, token: int) -> str:
+    """The subword of an id as it stands in a text; a byte of a character that has none as `<0xE2>`, the end `</s>`."""
+    return self._processor.id_to_piece(token).replace(_SPACE_MARK, ' ')
+
   def save(self, path: str | os.PathLike) -> None:
     with open(path, 'wb') as file:
       file.write(self.model)
