@@ -104,6 +104,20 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
   run(config, workdir)
 
 
+@argument('--out', required=True, metavar='DIR', help='the folder to make')
+@argument('--step', type=int, default=None, help="of the workdir's checkpoint; by default the newest")
+@argument('--dtype', default='float32', help='of the weights: float32 or bfloat16 (default: %(default)s)')
+@argument('--prompts', type=int, default=10, help='demonstrations kept a task, to start with (default: %(default)s)')
+@argument('--data_dir', default='', metavar='DIR', help='where their datasets are; by default where training did')
+@argument('--shard_megabytes', type=int, default=1024, help='size of a file of weights (default: %(default)s)')
+def export(config: ml_collections.ConfigDict, workdir: str, **settings: Any) -> None:
+  """Writes the workdir's weights as safetensors, with all that acting needs and a model card, for others to use."""
+  del config
+  from gato_jax.export.export import export as run
+
+  run(workdir, **settings)
+
+
 def quickstart(config: ml_collections.ConfigDict, workdir: str) -> None:
   """prepare, train and evaluate in one go: a small generalist agent in about a quarter of an hour on two cores."""
   start = time.monotonic()
@@ -149,7 +163,7 @@ def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
-    for function in (prepare, train, evaluate, quickstart, datasets, benchmark, inspect, plan, goodput)
+    for function in (prepare, train, evaluate, export, quickstart, datasets, benchmark, inspect, plan, goodput)
 }
 
 

@@ -7,7 +7,8 @@ no checkpoint; what is there but cannot be read is skipped, and said.
 A directory may be a local path, one that all hosts share if there are several, or a `gs://` or `s3://` address.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import logging
 import math
 from typing import Any, NamedTuple
@@ -226,23 +227,71 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
   Raises:
     InputError: there is none, or none that can be read, or it is of another shape.
   """
+  with _open_to_read(workdir) as checkpointer:
+    steps = _steps(checkpointer, step)
+    return _read_newest(checkpointer, steps, wanted, lambda problem, final: (problem, final))[0]
+
+
+@contextlib.contextmanager
+def parameter_reader(workdir: str, step: int | None = None) -> Iterator['ParameterReader']:
+  """The parameters of a checkpoint, the newest by default, to be read a part at a time; raises InputError as above."""
+  with _open_to_read(workdir) as checkpointer:
+    yield ParameterReader(checkpointer, _steps(checkpointer, step)[-1])
+
+
+class ParameterReader:
+  """Reads some of a checkpoint's parameters; the others never come into memory.
+
+  Attributes:
+    step: of the checkpoint.
+    run: the JSON saved with it.
+  """
+
+  def __init__(self, checkpointer: ocp.training.Checkpointer, step: int):
+    self.step = step
+    self._checkpointer = checkpointer
+    try:
+      self.run, _ = _json(checkpointer, step)
+    except Exception as error:  # whatever the storage layer makes of missing or damaged files
+      raise self._damaged(error) from error
+
+  def read(self, abstract: Any) -> Any:
+    """The arrays of a part of the parameters' tree, given by its ShapeDtypeStructs with shardings."""
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    try:
+      with context:
+        return self._checkpointer.load_checkpointables(self.step, {'parameters': abstract})['parameters']
+    except Exception as error:
+      raise self._damaged(error) from error
+
+  def _damaged(self, error: Exception) -> InputError:
+    return InputError(f'checkpoint of step {self.step} in {self._checkpointer.directory} cannot be read '
+                      f'({_first_line(error)}); name another with --step')
+
+
+@contextlib.contextmanager
+def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
   directory = epath.Path(workdir).resolve() / FOLDER
   if not directory.exists():
     raise InputError(f'{workdir} has no checkpoints; train into it first, or name a run with --workdir')
   with ocp.training.Checkpointer(directory) as checkpointer:
-    steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
-    if step is not None and step not in steps:
-      raise InputError(f'{directory} has no checkpoint of step {step}; it has {steps}')
-    restored, _ = _read_newest(
-        checkpointer, steps if step is None else [step], wanted, lambda problem, final: (problem, final))
-  if restored is None:
-    raise InputError(f'{directory} has no finished checkpoint; train into it first')
-  return restored
+    yield checkpointer
+
+
+def _steps(checkpointer: ocp.training.Checkpointer, step: int | None) -> list[int]:
+  """The steps there are, or the one that is wanted."""
+  steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
+  if not steps:
+    raise InputError(f'{checkpointer.directory} has no finished checkpoint; train into it first')
+  if step is not None and step not in steps:
+    raise InputError(f'{checkpointer.directory} has no checkpoint of step {step}; it has {steps}')
+  return steps if step is None else [step]
 
 
 def config_of(run: dict[str, Any]) -> ml_collections.ConfigDict:
   """The config saved in a checkpoint; JSON's lists become tuples again."""
-  return ml_collections.ConfigDict(_with_tuples(run['config'])).lock()
+  return ml_collections.ConfigDict(with_tuples(run['config'])).lock()
 
 
 def describe_vocabulary(tokenizer: SequenceTokenizer) -> dict[str, Any]:
@@ -353,7 +402,7 @@ def _first_line(error: Exception) -> str:
   return next(iter(str(error).splitlines()), '') or type(error).__name__
 
 
-def _with_tuples(value):
+def with_tuples(value):
   if isinstance(value, dict):
-    return {key: _with_tuples(inner) for key, inner in value.items()}
+    return {key: with_tuples(inner) for key, inner in value.items()}
   return tuple(value) if isinstance(value, list) else value
