@@ -160,6 +160,10 @@ def acting_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict({
       'prompt': True,  # starts with the first tokens of a successful demonstration
       'prompt_share_of_row': 0.5,  # longest prompt, as a share of L
+      'keep_prompt': True,  # when the context is full; False: the prompt is forgotten first, as the paper has it
+      # All tokens of an action out of one pass, blind to one another. auto: where training always hid them (the
+      # entry's hide_actions); yes: also where it did sometimes; no: one by one.
+      'parallel_action_tokens': 'auto',
       'temperature': 1.0,  # 0: greedy
       'restrict_logits': True,  # to the ids an action can have
   })

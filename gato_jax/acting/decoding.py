@@ -1,8 +1,8 @@
-"""The compiled part of acting: reading tokens into the cache, and choosing the tokens of an action."""
+"""The compiled part of acting: reading prompts and observations into the cache, and choosing actions."""
 
 from collections.abc import Callable
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from data_pipelines.sequences.tokens import ACTION_POSITION
 from data_pipelines.tokenization.images import PATCH_SIZE
 from gato_jax.acting.sampling import sample
-from gato_jax.model.cache import TokenInputs
+from gato_jax.model.cache import Cache, TokenInputs
+from gato_jax.model.decoder import Decoder
 from gato_jax.model.gato import Gato
 
 
@@ -34,12 +35,25 @@ class Decoding(NamedTuple):
   hidden_id: int | None
   remembered: bool
 
+  @property
+  def reads(self) -> int:
+    """Action tokens that are read into the cache."""
+    return self.actions if self.remembered or self.hidden_id is not None else self.actions - 1
+
 
 class Compiled(NamedTuple):
-  """Functions of one model's parameters, `read` and `decode` below without the model's graph."""
+  """One model's decoder and the functions of it, `begin` and `decode` below without the graph."""
 
-  read: Callable
+  decoder: Decoder
+  state: nnx.State
+  begin: Callable
   decode: Callable
+
+
+@functools.lru_cache(maxsize=1)
+def split_decoder(model: Gato) -> tuple[Any, nnx.State]:
+  """Graph and state of a model's decoder."""
+  return nnx.split(Decoder(model))
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,9 +62,10 @@ def compiled(model: Gato) -> Compiled:
 
   Both update the cache they are given in place: use only the one they return.
   """
-  graphdef = nnx.graphdef(model)
+  graphdef, state = split_decoder(model)
   return Compiled(
-      jax.jit(functools.partial(read, graphdef), donate_argnums=1),
+      nnx.merge(graphdef, state), state,
+      jax.jit(functools.partial(begin, graphdef), donate_argnums=1),
       jax.jit(functools.partial(decode, graphdef), static_argnums=0, donate_argnums=2))
 
 
@@ -60,79 +75,95 @@ def row_keys(seeds_B: jax.Array) -> jax.Array:
   return jax.vmap(jax.random.key)(seeds_B)
 
 
-def read(graphdef, state, cache, lengths_B, inputs):
-  """The cache after keeping the first `lengths_B` tokens of each row and reading the inputs behind them."""
-  return nnx.merge(graphdef, state).extend(inputs, cache.truncate(lengths_B))[1]
+def begin(graphdef, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
+  """Empties one row of the cache and reads a prompt into it, which is kept for good if the cache has prompts.
+
+  Args:
+    graphdef: the decoder's.
+    state: its parameters.
+    cache: of all rows.
+    row: which one.
+    inputs: the prompt, one row; of length 0 without one.
+  """
+  one = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row, 1), cache)
+  nothing = jnp.zeros(1, jnp.int32)
+  one = one._replace(lengths=nothing, starts=nothing)
+  if cache.prompts is not None:
+    tokens = inputs.valid.sum(axis=1, dtype=jnp.int32)
+    one = one._replace(starts=tokens, prompts=tokens)
+  if inputs.tokens.shape[1]:
+    one = nnx.merge(graphdef, state).extend(inputs, one)[1]
+  return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, row, 0), cache, one)
 
 
-def decode(graphdef, decoding: Decoding, state, cache, lengths_B, inputs: TokenInputs, ends_B, keys_B, time):
+def decode(graphdef, decoding: Decoding, state, cache: Cache, starts_B, inputs: TokenInputs, keys_B, times_B):
   """Reads one observation a row and chooses its action.
 
   Args:
-    graphdef: the model's.
+    graphdef: the decoder's.
     decoding: how to choose.
-    state: the model's parameters.
+    state: the decoder's parameters.
     cache: what was read before.
-    lengths_B: tokens of the cache to go on from.
-    inputs: observation and separator, with A places of padding behind the longest.
-    ends_B: how many of a row's inputs are no padding.
+    starts_B: the first token behind the prompt that each row still remembers.
+    inputs: observation and separator; with hidden actions, A places of padding behind the longest. A row without
+      valid tokens rests: nothing is read and its ids mean nothing.
     keys_B: the rows' randomness.
-    time: of the timestep, makes its randomness another.
+    times_B: the rows' timesteps, make their randomness another.
 
   Returns:
     int32 [B, A] ids, and the cache.
   """
-  model = nnx.merge(graphdef, state)
-  keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, time)
+  decoder = nnx.merge(graphdef, state)
+  keys_B = jax.vmap(jax.random.fold_in)(keys_B, times_B)
   decode_actions = _one_by_one if decoding.hidden_id is None else _at_once
-  return decode_actions(model, decoding, cache.truncate(lengths_B), inputs, ends_B, keys_B)
+  return decode_actions(decoder, decoding, cache._replace(starts=starts_B), inputs, keys_B)
 
 
-def single_token(ids_B: jax.Array, positions_B: jax.Array, local_position: int) -> TokenInputs:
+def single_token(ids_B: jax.Array, local_position: int, valid_B: jax.Array | bool = True) -> TokenInputs:
   """One new token a row."""
   rows = len(ids_B)
   return TokenInputs(
-      ids_B[:, None], positions_B[:, None], jnp.full((rows, 1), local_position, jnp.int32), jnp.ones((rows, 1), bool),
+      ids_B[:, None], jnp.full((rows, 1), local_position, jnp.int32), jnp.broadcast_to(valid_B, rows)[:, None],
       jnp.zeros((rows, 0, PATCH_SIZE, PATCH_SIZE, 3), jnp.uint8), jnp.zeros((rows, 0), jnp.int32),
       jnp.zeros((rows, 0, 2, 2), jnp.uint8))
 
 
-def _at_once(model, decoding, cache, inputs, ends_B, keys_B):
+def _at_once(decoder, decoding, cache, inputs, keys_B):
   """Puts A hidden action tokens behind the separator: the place before each predicts it (paper appendix G)."""
+  ends_B = inputs.valid.sum(axis=1)
   places_S, actions_A = jnp.arange(inputs.tokens.shape[1]), jnp.arange(decoding.actions)
   after_BxS = places_S - ends_B[:, None]
-  hidden_BxS = (after_BxS >= 0) & (after_BxS < decoding.actions)
+  hidden_BxS = (ends_B[:, None] > 0) & (after_BxS >= 0) & (after_BxS < decoding.actions)
   inputs = inputs._replace(
       tokens=jnp.where(hidden_BxS, decoding.hidden_id, inputs.tokens),
-      positions=jnp.where(hidden_BxS, inputs.positions[:, :1] + places_S, inputs.positions),
       local_positions=jnp.where(hidden_BxS, ACTION_POSITION, inputs.local_positions),
       valid=inputs.valid | hidden_BxS)
-  x_BxSxD, cache = model.extend(inputs, cache)
+  x_BxSxD, cache = decoder.extend(inputs, cache)
   x_BxAxD = jnp.take_along_axis(x_BxSxD, (ends_B[:, None] - 1 + actions_A)[..., None], axis=1)
-  choose = jax.vmap(functools.partial(_choose, model, decoding, keys_B), (1, 0), 1)
+  choose = jax.vmap(functools.partial(_choose, decoder, decoding, keys_B), (1, 0), 1)
   return choose(x_BxAxD, actions_A), cache
 
 
-def _one_by_one(model, decoding, cache, inputs, ends_B, keys_B):
+def _one_by_one(decoder, decoding, cache, inputs, keys_B):
   """Each action token is read before the next is chosen."""
-  x_BxSxD, cache = model.extend(inputs, cache)
+  ends_B = inputs.valid.sum(axis=1)
+  x_BxSxD, cache = decoder.extend(inputs, cache)
   x_BxD = jnp.take_along_axis(x_BxSxD, ends_B[:, None, None] - 1, axis=1)[:, 0]
 
   def step(action, carry):
     ids_BxA, x_BxD, cache = carry
-    ids_BxA = ids_BxA.at[:, action].set(_choose(model, decoding, keys_B, x_BxD, action))
-    x_Bx1xD, cache = model.extend(single_token(ids_BxA[:, action], cache.lengths, ACTION_POSITION), cache)
-    return ids_BxA, x_Bx1xD[:, 0], cache
+    ids_B = _choose(decoder, decoding, keys_B, x_BxD, action)
+    x_Bx1xD, cache = decoder.extend(single_token(ids_B, ACTION_POSITION, ends_B > 0), cache)
+    return ids_BxA.at[:, action].set(ids_B), x_Bx1xD[:, 0], cache
 
   ids_BxA = jnp.zeros((len(ends_B), decoding.actions), jnp.int32)
-  reads = decoding.actions if decoding.remembered else decoding.actions - 1
-  ids_BxA, x_BxD, cache = jax.lax.fori_loop(0, reads, step, (ids_BxA, x_BxD, cache))
-  if not decoding.remembered:
-    ids_BxA = ids_BxA.at[:, reads].set(_choose(model, decoding, keys_B, x_BxD, reads))
+  ids_BxA, x_BxD, cache = jax.lax.fori_loop(0, decoding.reads, step, (ids_BxA, x_BxD, cache))
+  if decoding.reads < decoding.actions:
+    ids_BxA = ids_BxA.at[:, -1].set(_choose(decoder, decoding, keys_B, x_BxD, decoding.reads))
   return ids_BxA, cache
 
 
-def _choose(model, decoding, keys_B, x_BxD, action):
-  logits_BxV = model.logits(x_BxD)[:, decoding.start : decoding.stop]
+def _choose(decoder, decoding, keys_B, x_BxD, action):
+  logits_BxV = decoder.logits(x_BxD, decoding.start, decoding.stop)
   keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, action)
   return decoding.start + sample(logits_BxV, keys_B, temperature=decoding.temperature)

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import DOCUMENT_POSITION, Tokens
-from gato_jax.acting.decoding import row_keys, single_token
+from gato_jax.acting.decoding import row_keys, single_token, split_decoder
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.acting.sampling import sample
 from gato_jax.model.gato import Gato
@@ -49,14 +49,13 @@ class Generator:
       batch_size: how many are generated at once; more are taken in turns.
       sampling: how tokens are drawn.
     """
-    self._state = nnx.state(model)
+    graphdef, self._state = split_decoder(model)
     self._tokenizer = tokenizer
     self._length = sequence_length
     self._batch_size = batch_size
     self._sampling = sampling
     text = tokenizer.text_tokenizer
-    self._compiled = jax.jit(
-        functools.partial(_generate, nnx.graphdef(model), sampling, text.size, text.end_id))
+    self._compiled = jax.jit(functools.partial(_generate, graphdef, sampling, text.size, text.end_id))
 
   def caption(self, images: Sequence[np.ndarray], seed: int = 0) -> list[str]:
     """Captions of uint8 [height, width, 3] pictures."""
@@ -85,24 +84,24 @@ class Generator:
     for first in range(0, len(runs), self._batch_size):
       batch = list(runs[first : first + self._batch_size])
       rows = batch + batch[:1] * (self._batch_size - len(batch))
-      inputs = lay_out(rows, [0] * len(rows), length, patches)
+      inputs = lay_out(rows, length, patches)
       seeds = np.arange(first, first + len(rows), dtype=np.uint32) + np.uint32(seed)
-      ids_BxM, lengths_B = self._compiled(self._state, inputs, inputs.valid.sum(axis=1), row_keys(seeds))
+      ids_BxM, lengths_B = self._compiled(self._state, inputs, row_keys(seeds))
       answers = zip(np.asarray(ids_BxM), np.asarray(lengths_B), strict=True)
       texts += [self._tokenizer.text_tokenizer.decode(ids[:n]) for ids, n in list(answers)[: len(batch)]]
     return texts
 
 
-def _generate(graphdef, sampling: Sampling, text_size, end_id, state, inputs, ends_B, keys_B):
+def _generate(graphdef, sampling: Sampling, text_size, end_id, state, inputs, keys_B):
   """Reads the inputs, then writes until every row has ended or `max_tokens` are written.
 
   Returns:
     int32 [B, max_tokens] ids and int32 [B], how many of them come before the end token.
   """
-  model = nnx.merge(graphdef, state)
+  decoder = nnx.merge(graphdef, state)
   rows, length = inputs.tokens.shape
-  x_BxSxD, cache = model.extend(inputs, model.init_cache(rows, length + sampling.max_tokens))
-  x_BxD = jnp.take_along_axis(x_BxSxD, ends_B[:, None, None] - 1, axis=1)[:, 0]
+  x_BxSxD, cache = decoder.extend(inputs, decoder.init_cache(rows, length + sampling.max_tokens))
+  x_BxD = jnp.take_along_axis(x_BxSxD, cache.lengths[:, None, None] - 1, axis=1)[:, 0]
 
   def unfinished(carry):
     step, _, lengths_B, _, _ = carry
@@ -112,10 +111,10 @@ def _generate(graphdef, sampling: Sampling, text_size, end_id, state, inputs, en
     step, ids_BxM, lengths_B, x_BxD, cache = carry
     step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, step)
     ids_B = sample(
-        model.logits(x_BxD)[:, :text_size], step_keys_B, temperature=sampling.temperature, top_k=sampling.top_k,
+        decoder.logits(x_BxD, 0, text_size), step_keys_B, temperature=sampling.temperature, top_k=sampling.top_k,
         top_p=sampling.top_p)
     lengths_B += (lengths_B == step) & (ids_B != end_id)
-    x_Bx1xD, cache = model.extend(single_token(ids_B, cache.lengths, DOCUMENT_POSITION), cache)
+    x_Bx1xD, cache = decoder.extend(single_token(ids_B, DOCUMENT_POSITION), cache)
     return step + 1, ids_BxM.at[:, step].set(ids_B), lengths_B, x_Bx1xD[:, 0], cache
 
   start = 0, jnp.zeros((rows, sampling.max_tokens), jnp.int32), jnp.zeros(rows, jnp.int32), x_BxD, cache

@@ -16,28 +16,26 @@ def round_up(count: int, multiple: int) -> int:
   return -(-count // multiple) * multiple
 
 
-def lay_out(rows: Sequence[Tokens], starts: Sequence[int], length: int, patch_slots: int) -> TokenInputs:
+def lay_out(rows: Sequence[Tokens], length: int, patch_slots: int) -> TokenInputs:
   """Left-aligned rows with padding behind.
 
   Args:
     rows: B runs of at most `length` tokens and `patch_slots` patches.
-    starts: place of each run's first token in its segment.
     length: S.
     patch_slots: P.
   """
   shape = len(rows), length
-  tokens, positions, local_positions = (np.zeros(shape, np.int32) for _ in range(3))
+  tokens, local_positions = (np.zeros(shape, np.int32) for _ in range(2))
   valid = np.zeros(shape, bool)
   patches = np.zeros((len(rows), patch_slots, PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
   patch_positions = np.full((len(rows), patch_slots), length, np.int32)
   patch_intervals = np.zeros((len(rows), patch_slots, 2, 2), np.uint8)
-  for row, (run, start) in enumerate(zip(rows, starts, strict=True)):
+  for row, run in enumerate(rows):
     n, p = len(run), len(run.patches)
     tokens[row, :n] = run.tokens
-    positions[row, :n] = start + np.arange(n)
     local_positions[row, :n] = run.local_positions
     valid[row, :n] = True
     patches[row, :p] = run.patches
     patch_positions[row, :p] = run.patch_positions
     patch_intervals[row, :p] = run.patch_intervals
-  return TokenInputs(tokens, positions, local_positions, valid, patches, patch_positions, patch_intervals)
+  return TokenInputs(tokens, local_positions, valid, patches, patch_positions, patch_intervals)

@@ -1,9 +1,9 @@
 """Plays one control task with a batch of episodes at once (paper section 2.4)."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flax import nnx
 import ml_collections
 import numpy as np
 
@@ -11,7 +11,7 @@ from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.environments.specs import Observation, TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from data_pipelines.sequences.tokens import ACTION_POSITION, Tokens, concatenate, no_patches
+from data_pipelines.sequences.tokens import Tokens, concatenate, no_patches
 from gato_jax.acting.decoding import Decoding, compiled, row_keys
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.model.cache import Cache
@@ -26,13 +26,21 @@ class Room(NamedTuple):
   timesteps: int
 
 
+class Size(NamedTuple):
+  """Of a run of tokens; patches are tokens too."""
+
+  tokens: int
+  patches: int
+
+
 class Policy:
   """Batched, with a KV cache. A row's actions depend on its own episode, prompt and seed only.
 
   The context is what training's windows held: the prompt and up to `window_timesteps` timesteps, the present one among
   them (1: no history), as far as they fit into `sequence_length` tokens and `patches_per_row` patches. When there is no
-  room for the next timestep, the older half of those that are held is forgotten and the others are read again behind
-  the prompt, exactly as if the episode had begun with them.
+  room for the next timestep, the oldest ones are forgotten, as few as need be; the prompt stays, unless
+  `acting.keep_prompt` is off, and then its timesteps are the first to go. What is remembered is not read again: it saw
+  what was remembered when it was read (`gato_jax.model.cache.Cache`).
   """
 
   def __init__(
@@ -54,158 +62,142 @@ class Policy:
       model: its weights are read, never written.
       tokenizer: the one the model was trained with.
       task: whose observations come in and whose actions go out.
-      batch_size: B, episodes played at once; fewer may be.
+      batch_size: B, episodes played at once.
       sequence_length: L, of training.
       patches_per_row: P, of training.
       window_timesteps: of training; 0 means as many as fit.
-      hide_actions: share of training's windows that hid their actions. Where all did, they are hidden here too.
+      hide_actions: share of training's windows that hid their actions.
       acting: section `acting` of the config.
+
+    Raises:
+      InputError: `acting.parallel_action_tokens` asks for what training did not show.
     """
     vocabulary = tokenizer.vocabulary
     ids = vocabulary.action_ids(task.action) if acting.restrict_logits else (0, vocabulary.size)
-    hidden_id = vocabulary.hidden_action_id if hide_actions >= 1 else None
+    hidden_id = vocabulary.hidden_action_id if _in_parallel(acting, hide_actions, task) else None
     self.batch_size = batch_size
-    self._model = model
-    self._state = nnx.state(model)
     self._compiled = compiled(model)
     self._tokenizer = tokenizer
     self._task = task
     self._room = Room(sequence_length, patches_per_row, window_timesteps)
     self._prompt_room = Room(*(int(acting.prompt_share_of_row * room) for room in self._room[:2]), 0)
+    self._keep_prompt = acting.keep_prompt
     self._decoding = Decoding(task.action.size, *ids, acting.temperature, hidden_id, window_timesteps != 1)
+    self._padding = 0 if hidden_id is None else task.action.size
     self._slots = 0  # tokens of one observation and its separator, the longest so far
+    self._rows = [_Context(Size(0, 0)) for _ in range(batch_size)]
+    self._seeds_B = np.zeros(batch_size, np.uint32)
+    self._times_B = np.zeros(batch_size, np.int32)
     self._cache: Cache | None = None
 
-  def reset(self, seeds: Sequence[int], prompts: Sequence[ControlEpisode] | None = None) -> None:
-    """Starts one episode a row.
+  def start(self, row: int, seed: int, prompt: ControlEpisode | None = None) -> None:
+    """Starts an episode in a row, in the middle of the others' if need be.
 
     Args:
-      seeds: of the sampling, one a row; at most B.
-      prompts: one demonstration a row, of which the first timesteps are read; None: no prompts.
+      row: in [0, B).
+      seed: of the sampling.
+      prompt: a demonstration, of which the first timesteps are read; None: no prompt. All rows have one or none has.
     """
-    padding = self.batch_size - len(seeds)
-    if padding < 0:
-      raise InputError(f'{self._task.name}: {len(seeds)} episodes for a policy of batch size {self.batch_size}')
-    runs = [self._prompt(episode) for episode in prompts] if prompts else [_empty() for _ in seeds]
-    self._rows = [_Context(run) for run in runs + runs[:1] * padding]
-    self._keys_B = row_keys(np.asarray([*seeds, *[seeds[0]] * padding], np.uint32))
-    self._time = 0
-    self._cache = None
+    runs = [] if prompt is None else self._prompt(prompt)
+    if self._cache is None:
+      kept = prompt is not None and self._keep_prompt
+      self._cache = self._compiled.decoder.init_cache(self.batch_size, self._room.tokens, kept)
+    sizes = [Size(len(run), len(run.patches)) for run in runs]
+    keeps = self._cache.prompts is not None
+    self._rows[row] = _Context(_total(sizes)) if keeps else _Context(Size(0, 0), sizes)
+    run = concatenate(runs) if runs else _empty()
+    inputs = lay_out([run], round_up(len(run), LENGTH_MULTIPLE), round_up(len(run.patches), LENGTH_MULTIPLE))
+    self._cache = self._compiled.begin(self._compiled.state, self._cache, row, inputs)
+    self._seeds_B[row], self._times_B[row] = seed, 0
 
   def act(self, observations: Sequence[Observation | None]) -> list[np.ndarray]:
     """One timestep of every row.
 
     Args:
-      observations: in the order of `reset`; None for a row whose episode has ended.
+      observations: one a row; None for a row whose episode has ended.
 
     Returns:
-      An action a row, float32 or int32 as the task has it; meaningless for rows that have ended.
+      An action a row, float32 or int32 as the task has it; meaningless for rows without an observation.
     """
-    steps = self._tokenize(observations)
-    lengths = self._make_room(steps)
+    steps = [_empty() if item is None else self._tokenizer.observation(self._task, item) for item in observations]
+    starts_B = self._make_room(steps)
     patch_slots = max(len(step.patches) for step in steps)
-    inputs = lay_out(steps, lengths, self._slots + self._decoding.actions, patch_slots)
-    ends_B = np.asarray([len(step) for step in steps], np.int32)
+    inputs = lay_out(steps, self._slots + self._padding, patch_slots)
     ids_BxA, self._cache = self._compiled.decode(
-        self._decoding, self._state, self._cache, lengths, inputs, ends_B, self._keys_B, self._time)
-    ids_BxA = np.asarray(ids_BxA)
-    self._time += 1
-    for row, step, ids in zip(self._rows, steps, ids_BxA, strict=True):
-      row.timesteps.append(concatenate([step, self._action_tokens(ids)]))
+        self._decoding, self._compiled.state, self._cache, starts_B, inputs, row_keys(self._seeds_B), self._times_B)
+    self._times_B = self._times_B + 1
     vocabulary = self._tokenizer.vocabulary
-    return [vocabulary.decode_action(self._task.action, ids) for ids in ids_BxA[: len(observations)]]
-
-  def _tokenize(self, observations: Sequence[Observation | None]) -> list[Tokens]:
-    """One run a row; rows without an observation repeat another row's."""
-    runs = [self._tokenizer.observation(self._task, item) for item in observations if item is not None]
-    live = iter(runs)
-    steps = [runs[0] if item is None else next(live) for item in observations]
-    return steps + runs[:1] * (self.batch_size - len(steps))
+    return [vocabulary.decode_action(self._task.action, ids) for ids in np.asarray(ids_BxA)]
 
   def _make_room(self, steps: Sequence[Tokens]) -> np.ndarray:
-    """Opens a cache or forgets old timesteps where needed; returns how many tokens each row goes on from, int32 [B]."""
+    """Forgets old timesteps where there is no room for the next; returns the first remembered tokens, int32 [B]."""
     longest = max(len(step) for step in steps)
-    stale = self._cache is None or longest > self._slots
-    if stale:
-      self._open(longest)
-    lengths, unread = [], []
+    if longest > self._slots:
+      ragged = any(spec.kind == 'text' for spec in self._task.observation.values())
+      self._slots = round_up(longest, LENGTH_MULTIPLE) if ragged else longest
     for row, step in zip(self._rows, steps, strict=True):
-      forgot = row.make_room(len(step) + self._decoding.actions, len(step.patches), self._room)
-      if forgot is None:
+      size = Size(len(step) + self._decoding.actions, len(step.patches))
+      if len(step) and not row.make_room(size, self._room):
         raise InputError(
-            f'{self._task.name}: a timestep of {len(step) + self._decoding.actions} tokens and {len(step.patches)} '
-            f'patches does not fit behind a prompt of {len(row.prompt)} tokens into data.sequence_length='
-            f'{self._room.tokens} and data.patches_per_row={self._room.patches}; raise them or lower '
-            'acting.prompt_share_of_row')
-      reread = [row.prompt, *row.timesteps] if stale else row.timesteps if forgot else []
-      run = concatenate(reread) if reread else _empty()
-      unread.append(run)
-      lengths.append(row.length - len(run))
-    if any(len(run) for run in unread):
-      self._read(lengths, unread)
-    return np.asarray([row.length for row in self._rows], np.int32)
+            f'{self._task.name}: a timestep of {size.tokens} tokens and {size.patches} patches does not fit behind a '
+            f'prompt of {row.prompt.tokens} tokens into data.sequence_length={self._room.tokens} and '
+            f'data.patches_per_row={self._room.patches}; raise them or lower acting.prompt_share_of_row')
+    starts_B = np.asarray([row.start for row in self._rows], np.int32)
+    for row, step in zip(self._rows, steps, strict=True):
+      if len(step):
+        row.timesteps.append(Size(len(step) + self._decoding.reads, len(step.patches)))
+    return starts_B
 
-  def _open(self, longest: int) -> None:
-    ragged = any(spec.kind == 'text' for spec in self._task.observation.values())
-    self._slots = round_up(longest, LENGTH_MULTIPLE) if ragged else longest
-    capacity = self._room.tokens
-    if self._room.timesteps:
-      prompt = max(len(row.prompt) for row in self._rows)
-      timesteps = self._room.timesteps * (self._slots + self._decoding.actions)
-      capacity = min(capacity, round_up(prompt, LENGTH_MULTIPLE) + timesteps)
-    self._cache = self._model.init_cache(self.batch_size, capacity)
-
-  def _read(self, lengths: Sequence[int], runs: Sequence[Tokens]) -> None:
-    tokens = round_up(max(len(run) for run in runs), LENGTH_MULTIPLE)
-    patches = max(len(run.patches) for run in runs)
-    inputs = lay_out(runs, lengths, tokens, round_up(patches, LENGTH_MULTIPLE))
-    self._cache = self._compiled.read(self._state, self._cache, np.asarray(lengths, np.int32), inputs)
-
-  def _prompt(self, episode: ControlEpisode) -> Tokens:
+  def _prompt(self, episode: ControlEpisode) -> list[Tokens]:
     """As many whole timesteps from the start of a demonstration as fit into the prompt's share of a row."""
-    context = _Context(_empty())
+    context, runs = _Context(Size(0, 0)), []
     for step in range(episode.length):
       run = self._tokenizer.timesteps(self._task, episode, step, step + 1)
-      if not context.fits(len(run), len(run.patches), self._prompt_room):
+      size = Size(len(run), len(run.patches))
+      if not context.fits(size, self._prompt_room):
         break
-      context.timesteps.append(run)
-    return concatenate([context.prompt, *context.timesteps])
-
-  def _action_tokens(self, ids: np.ndarray) -> Tokens:
-    """The action as later timesteps see it."""
-    hidden_id = self._decoding.hidden_id
-    tokens = ids if hidden_id is None else np.full_like(ids, hidden_id)
-    patches, intervals = no_patches()
-    return Tokens(
-        tokens, ids, np.ones(len(ids), bool), np.full(len(ids), ACTION_POSITION, np.int32), patches,
-        np.zeros(0, np.int32), intervals)
+      context.timesteps.append(size)
+      runs.append(run)
+    return runs
 
 
 class _Context:
-  """What one row has read: its prompt and the timesteps since."""
+  """How much one row remembers: its prompt and the newest timesteps."""
 
-  def __init__(self, prompt: Tokens):
+  def __init__(self, prompt: Size, timesteps: Sequence[Size] = ()):
     self.prompt = prompt
-    self.timesteps: list[Tokens] = []
+    self.timesteps = deque(timesteps)
+    self.start = prompt.tokens  # of the first remembered timestep, counted in tokens that were read
 
-  @property
-  def length(self) -> int:
-    return sum(len(run) for run in (self.prompt, *self.timesteps))
+  def make_room(self, size: Size, room: Room) -> bool:
+    """Forgets timesteps until one more fits. Returns whether it does."""
+    while self.timesteps and not self.fits(size, room):
+      self.start += self.timesteps.popleft().tokens
+    return self.fits(size, room)
 
-  def make_room(self, tokens: int, patches: int, room: Room) -> bool | None:
-    """Forgets timesteps until one more fits. Returns whether any were forgotten; None if even that does not help."""
-    forgot = False
-    while not self.fits(tokens, patches, room):
-      if not self.timesteps:
-        return None
-      self.timesteps = self.timesteps[(len(self.timesteps) + 1) // 2 :]
-      forgot = True
-    return forgot
-
-  def fits(self, tokens: int, patches: int, room: Room) -> bool:
-    patches += sum(len(run.patches) for run in (self.prompt, *self.timesteps))
+  def fits(self, size: Size, room: Room) -> bool:
+    """Whether one more timestep does."""
+    held = _total([self.prompt, size, *self.timesteps])
     full = 0 < room.timesteps <= len(self.timesteps)
-    return not full and self.length + tokens <= room.tokens and patches <= room.patches
+    return not full and held.tokens <= room.tokens and held.patches <= room.patches
+
+
+def _in_parallel(acting: ml_collections.ConfigDict, hidden_share: float, task: TaskSpec) -> bool:
+  """Whether all tokens of an action come out of one pass, without seeing one another."""
+  choices = {'auto': hidden_share >= 1, 'yes': True, 'no': False}
+  asked = acting.parallel_action_tokens
+  if asked not in choices:
+    raise InputError(f'acting.parallel_action_tokens is {asked!r}: must be one of {", ".join(choices)}')
+  seen = {True: hidden_share > 0, False: hidden_share < 1}[choices[asked]]
+  if not seen:
+    raise InputError(
+        f'acting.parallel_action_tokens is {asked!r}, but {task.name} was trained with hide_actions={hidden_share}, so '
+        f'the model has never acted so; set it to auto, or train with hide_actions between 0 and 1')
+  return choices[asked]
+
+
+def _total(sizes: Sequence[Size]) -> Size:
+  return Size(sum(size.tokens for size in sizes), sum(size.patches for size in sizes))
 
 
 def _empty() -> Tokens:

@@ -27,6 +27,15 @@ class Places(NamedTuple):
   rotary: tuple[jax.Array, jax.Array] | None = None
   distances_JxD: jax.Array | None = None
 
+  @classmethod
+  def of(cls, kind: str, positions_BxL: jax.Array, distances: int, head_size: int, width: int) -> 'Places':
+    """What `model.positions = kind` asks for."""
+    if kind == 'rope':
+      return cls(rotary=positions.rotary_angles(positions_BxL, head_size))
+    if kind == 'transformer_xl':
+      return cls(distances_JxD=positions.distance_sinusoids(distances, width))
+    return cls()
+
 
 class SelfAttention(nnx.Module):
   """Multi-head attention; with `positions = transformer_xl`, the relative attention of Dai et al. (2019).

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens read so far, so that acting computes each token once."""
+"""Keys and values of the tokens read so far, so that acting computes each token once, however long an episode is."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ class TokenInputs(NamedTuple):
 
   Attributes:
     tokens: int32 [B, S].
-    positions: int32 [B, S], place within the segment, counted from the segment's first token.
     local_positions: int32 [B, S], place within the timestep.
     valid: bool [B, S]; False is padding, which may stand anywhere. Nobody attends to it and it takes no room.
     patches: uint8 [B, P, 16, 16, 3]; P may be 0.
@@ -20,7 +19,6 @@ class TokenInputs(NamedTuple):
   """
 
   tokens: jax.Array
-  positions: jax.Array
   local_positions: jax.Array
   valid: jax.Array
   patches: jax.Array
@@ -28,36 +26,88 @@ class TokenInputs(NamedTuple):
   patch_intervals: jax.Array
 
 
-class Cache(NamedTuple):
-  """What B independent rows have read.
+class Sight(NamedTuple):
+  """What S new tokens of each row see of the C slots, once they are written.
 
   Attributes:
-    keys: [N, B, capacity, H, K], rotated by their positions where positions are rotary.
-    values: [N, B, capacity, H, K].
-    lengths: int32 [B], tokens held by each row; slots from there on are free.
+    slots_BxS: where the new tokens go; C for padding.
+    positions_BxS: their place within the row, counted from its first token; what is forgotten counts too.
+    visible_BxSxC: who looks at whom.
+    distances_BxSxC: tokens between them that are not forgotten; meaningless where not visible.
+    prompt_BxC: slots of the prompt; None: there are no prompts.
+    forgotten_B: tokens between the prompt and the first remembered one.
   """
 
-  keys: jax.Array
-  values: jax.Array
+  slots_BxS: jax.Array
+  positions_BxS: jax.Array
+  visible_BxSxC: jax.Array
+  distances_BxSxC: jax.Array
+  prompt_BxC: jax.Array | None
+  forgotten_B: jax.Array
+
+
+class Cache(NamedTuple):
+  """What B independent rows remember: a row's first `prompts` tokens, and its tokens from number `starts` on.
+
+  The prompt keeps its slots; the others follow as a ring, where a new token takes the slot of a forgotten one. So a
+  row reads on for ever at the same cost. A token sees what its row remembered when it was read, and what it saw stays
+  in its own keys and values: a layer's memory reaches one window further back than the layer's below, as in
+  Transformer-XL. To a later token the prompt is as far away as if the forgotten tokens had never been.
+
+  Attributes:
+    keys: of each layer, [B, H, K, C], rotated by their positions where positions are rotary. This order of the axes
+      lets a CPU read them at the speed of its memory.
+    values: of each layer, [B, H, K, C].
+    lengths: int32 [B], tokens read by each row.
+    starts: int32 [B], the first token after the prompt that is remembered.
+    prompts: int32 [B], tokens of the prompt, never more than `starts`; None: no row has one.
+  """
+
+  keys: tuple[jax.Array, ...]
+  values: tuple[jax.Array, ...]
   lengths: jax.Array
+  starts: jax.Array
+  prompts: jax.Array | None
 
   @property
   def capacity(self) -> int:
-    return self.keys.shape[2]
+    """C: tokens of the prompt and remembered ones that a row has room for."""
+    return self.keys[0].shape[-1]
 
-  def truncate(self, lengths: jax.Array | int) -> 'Cache':
-    """Forgets each row's tokens after its first `lengths` (one number, or int32 [B])."""
-    return self._replace(lengths=jnp.minimum(self.lengths, lengths).astype(jnp.int32))
+  def fits(self) -> jax.Array:
+    """Bool [B]: whether what a row should remember has not been overwritten."""
+    return self.lengths - self._forgotten() <= self.capacity
 
-  def slots(self, valid_BxS: jax.Array) -> jax.Array:
-    """Int32 [B, S]: the slot of each new token; a padding token gets that of the last valid token before it."""
-    return self.lengths[:, None] + jnp.cumsum(valid_BxS, axis=1, dtype=jnp.int32) - 1
+  def see(self, valid_BxS: jax.Array) -> Sight:
+    """Places S more tokens, of which the valid ones count."""
+    positions_BxS = self.lengths[:, None] + jnp.cumsum(valid_BxS, axis=1, dtype=jnp.int32) - 1
+    slots_BxS, slots_C = self._slot(positions_BxS), jnp.arange(self.capacity)
+    last_Bx1 = positions_BxS[:, -1:]
+    prompts_Bx1 = self._prompts()[:, None]
+    held_BxC = last_Bx1 - (last_Bx1 - slots_C) % (self.capacity - prompts_Bx1)  # the newest token of a slot
+    prompt_BxC = slots_C < prompts_Bx1
+    held_BxC = jnp.where(prompt_BxC, slots_C, held_BxC)
+    remembered_BxC = prompt_BxC | (held_BxC >= self.starts[:, None])
+    distances_BxSxC = positions_BxS[..., None] - held_BxC[:, None]
+    return Sight(
+        jnp.where(valid_BxS, slots_BxS, self.capacity), positions_BxS,
+        remembered_BxC[:, None] & (distances_BxSxC >= 0),
+        distances_BxSxC - jnp.where(prompt_BxC, self._forgotten()[:, None], 0)[:, None],
+        None if self.prompts is None else prompt_BxC, self._forgotten())
+
+  def _slot(self, positions_BxS: jax.Array) -> jax.Array:
+    prompts_Bx1 = self._prompts()[:, None]
+    ring_BxS = prompts_Bx1 + (positions_BxS - prompts_Bx1) % (self.capacity - prompts_Bx1)
+    return jnp.where(positions_BxS < prompts_Bx1, positions_BxS, ring_BxS)
+
+  def _prompts(self) -> jax.Array:
+    return jnp.zeros_like(self.lengths) if self.prompts is None else self.prompts
+
+  def _forgotten(self) -> jax.Array:
+    return self.starts - self._prompts()
 
 
-def write(
-    stacked: jax.Array, layer: jax.Array, new_BxSxHxK: jax.Array, slots_BxS: jax.Array,
-    valid_BxS: jax.Array) -> jax.Array:
+def write(cached_BxHxKxC: jax.Array, new_BxSxHxK: jax.Array, slots_BxS: jax.Array) -> jax.Array:
   """Puts the keys or the values of new tokens into their slots of one layer."""
-  slots_BxS = jnp.where(valid_BxS, slots_BxS, stacked.shape[2])
-  rows_Bx1 = jnp.arange(stacked.shape[1])[:, None]
-  return stacked.at[layer, rows_Bx1, slots_BxS].set(new_BxSxHxK.astype(stacked.dtype), mode='drop')
+  rows_Bx1 = jnp.arange(len(slots_BxS))[:, None]
+  return cached_BxHxKxC.at[rows_Bx1, :, :, slots_BxS].set(new_BxSxHxK.astype(cached_BxHxKxC.dtype), mode='drop')

@@ -12,9 +12,8 @@ from data_pipelines.sequences.tokens import LOCAL_POSITIONS
 from data_pipelines.tokenization.images import INTERVAL_BINS
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import platform
-from gato_jax.model import attention, positions
+from gato_jax.model import attention
 from gato_jax.model.block import Block, Places
-from gato_jax.model.cache import Cache, TokenInputs, write
 from gato_jax.model.embeddings import Embedding
 from gato_jax.model.patches import GROUPS
 from gato_jax.sharding import constrain
@@ -69,7 +68,7 @@ class Gato(nnx.Module):
     """
     depth_keys, patch_keys = (None, None) if keys_B is None else _fold(keys_B)
     x_BxLxD = self.embedding(batch, patch_keys)
-    places = self._places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
+    places = Places.of(self.positions, batch.positions, x_BxLxD.shape[1], self.head_size, x_BxLxD.shape[-1])
     implementation = attention.IMPLEMENTATIONS[self.attention]
     graphdef, layers = nnx.split(self.blocks)
 
@@ -95,55 +94,6 @@ class Gato(nnx.Module):
     table_VxD = self.embedding_table().astype(self.dtype)
     logits = jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
     return logits[..., :self.vocabulary.size]
-
-  def init_cache(self, batch_size: int, capacity: int) -> Cache:
-    """An empty cache for rows of at most `capacity` tokens."""
-    shape = (self.layers, batch_size, capacity, self.heads, self.head_size)
-    return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype), jnp.zeros(batch_size, jnp.int32))
-
-  def extend(self, inputs: TokenInputs, cache: Cache) -> tuple[jax.Array, Cache]:
-    """Reads S new tokens of each row after what the cache holds.
-
-    Args:
-      inputs: the new tokens; rows may have different numbers of valid ones.
-      cache: from `init_cache` or the last `extend`; donate it to `jax.jit` to have it updated in place.
-
-    Returns:
-      Hidden states after the final norm, [B, S, D], and the cache with the new tokens. A row whose tokens do not fit
-      into the capacity yields NaN.
-    """
-    slots_BxS = cache.slots(inputs.valid)
-    lengths_B = slots_BxS[:, -1] + 1
-    distances = slots_BxS[..., None] - jnp.arange(cache.capacity)
-    x_BxSxD = self.embedding(inputs)
-    places = self._places(inputs.positions, cache.capacity, x_BxSxD.shape[-1])
-    graphdef, layers = nnx.split(self.blocks)
-
-    def layer(carried, scanned):
-      x_BxSxD, keys, values = carried
-      state, n = scanned
-
-      def attend(q, k, v, relative):
-        new_keys = write(keys, n, k, slots_BxS, inputs.valid)
-        new_values = write(values, n, v, slots_BxS, inputs.valid)
-        y = attention.masked_attention(q, new_keys[n], new_values[n], distances >= 0, distances, relative)
-        return y, (new_keys, new_values)
-
-      x_BxSxD, (keys, values) = nnx.merge(graphdef, state)(x_BxSxD, attend, places)
-      return (x_BxSxD, keys, values), None
-
-    carried = (x_BxSxD, cache.keys, cache.values)
-    scanned = (layers, jnp.arange(self.layers))
-    (x_BxSxD, keys, values), _ = jax.lax.scan(layer, carried, scanned, unroll=_unroll(self.layers))
-    fits_Bx1x1 = (lengths_B <= cache.capacity)[:, None, None]
-    return jnp.where(fits_Bx1x1, self.final_norm(x_BxSxD), jnp.nan), Cache(keys, values, lengths_B)
-
-  def _places(self, positions_BxL: jax.Array, distances: int, width: int) -> Places:
-    if self.positions == 'rope':
-      return Places(rotary=positions.rotary_angles(positions_BxL, self.head_size))
-    if self.positions == 'transformer_xl':
-      return Places(distances_JxD=positions.distance_sinusoids(distances, width))
-    return Places()
 
   def _keep(self, keys_B: jax.Array | None) -> jax.Array | None:
     """Stochastic depth's factors for every layer, branch and row (Huang et al.; rate of appendix C.2)."""

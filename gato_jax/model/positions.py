@@ -2,14 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _LONGEST_WAVE = 10_000.0  # of both papers (RoFormer; Transformer-XL after Vaswani et al.)
 
 
 def rotary_angles(positions_BxL: jax.Array, head_size: int) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of the rotation at each position, float32 [B, L, 1, K/2]."""
-  frequencies = _LONGEST_WAVE ** (-jnp.arange(head_size // 2, dtype=jnp.float32) / (head_size // 2))
-  angles = positions_BxL[:, :, None, None].astype(jnp.float32) * frequencies
+  """Cosines and sines of the rotation at each position, float32 [B, L, 1, K/2].
+
+  Angles are counted in 2^-32 turns, as integers that wrap around: so what two positions make of their distance is the
+  same to the last bit after a million timesteps, where a float32 angle would have lost its fraction.
+  """
+  frequencies = _LONGEST_WAVE ** (-np.arange(head_size // 2) / (head_size // 2))
+  steps = np.round(frequencies / (2 * np.pi) * 2.0**32).astype(np.uint32)
+  turns = jax.lax.bitcast_convert_type(positions_BxL[:, :, None, None].astype(jnp.uint32) * steps, jnp.int32)
+  angles = turns.astype(jnp.float32) * (2 * np.pi / 2.0**32)
   return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -5,10 +5,19 @@ import math
 import numpy as np
 
 
-def hidden_states(parameters, batch, config, vocabulary, table):
-  """Final hidden states [B, L, D] of a batch."""
+def hidden_states(parameters, batch, config, vocabulary, table, sights=None):
+  """Final hidden states [B, L, D] of a batch.
+
+  `sights`, one a row, tell what a query looks at instead of its segment: place -> [(place of key, distance)].
+  """
   rows = range(len(batch.tokens))
-  return np.stack([_row(parameters, *(field[row] for field in batch), config, vocabulary, table) for row in rows])
+  sights = sights or [_segment_sight(batch.segment_ids[row]) for row in rows]
+  return np.stack([
+      _row(parameters, *(field[row] for field in batch), config, vocabulary, table, sights[row]) for row in rows])
+
+
+def _segment_sight(segments):
+  return lambda i: [(j, i - j) for j in range(i + 1) if segments[i] == segments[j] != 0] or [(i, 0)]
 
 
 def effective_table(parameters, vocabulary, code):
@@ -19,7 +28,7 @@ def effective_table(parameters, vocabulary, code):
   return table
 
 
-def _row(parameters, tokens, _, __, segments, positions, local, ___, patches, places, intervals, config, vocab, table):
+def _row(parameters, tokens, _, __, ___, ____, local, _____, patches, places, intervals, config, vocab, table, sight):
   embedding = parameters['embedding']
   x = np.array([np.float64(embedding['local'][p]) for p in local])
   x += np.array([0 * table[0] if token == vocab.patch_id else table[token] for token in tokens])
@@ -31,7 +40,7 @@ def _row(parameters, tokens, _, __, segments, positions, local, ___, patches, pl
     x[place] += np.float64(embedding['patch_positions']['column'][_rounded_mean(column)])
   for layer in range(config.layers):
     block = _layer(parameters['blocks'], layer)
-    x = x + _attention(block['attention'], _layer_norm(block['attention_norm'], x), segments, positions, config)
+    x = x + _attention(block['attention'], _layer_norm(block['attention_norm'], x), sight, config)
     x = x + _feed_forward(block['feed_forward'], _layer_norm(block['feed_forward_norm'], x))
   return _layer_norm(parameters['final_norm'], x)
 
@@ -58,22 +67,22 @@ def _feed_forward(weights, x):
   return (_gelu(x @ weights['gate']) * (x @ weights['value'])) @ weights['output']
 
 
-def _attention(weights, x, segments, positions, config):
+def _attention(weights, x, sight, config):
   out = np.zeros_like(x)
   for head in range(config.heads):
     q, k, v = (x @ weights[name][:, head] for name in ('query', 'key', 'value'))
-    if config.positions == 'rope':
-      q, k = (np.array([_rotate(*pair) for pair in zip(y, positions, strict=True)]) for y in (q, k))
     for i in range(len(x)):
-      keys = [j for j in range(i + 1) if segments[i] == segments[j] != 0] or [i]
-      scores = np.array([_score(weights, head, q[i], k[j], i - j, config) for j in keys]) / np.sqrt(config.head_size)
-      shares = np.exp(scores - scores.max())
-      out[i] += (shares / shares.sum()) @ v[keys] @ weights['output'][head]
+      seen = sight(i)
+      scores = np.array([_score(weights, head, q[i], k[j], distance, config) for j, distance in seen])
+      shares = np.exp((scores - scores.max()) / np.sqrt(config.head_size))
+      out[i] += (shares / shares.sum()) @ v[[j for j, _ in seen]] @ weights['output'][head]
   return out
 
 
 def _score(weights, head, q, k, distance, config):
-  if config.positions != 'transformer_xl':
+  if config.positions == 'rope':
+    return _rotate(q, distance) @ k
+  if config.positions == 'none':
     return q @ k
   angles = [distance / 10_000 ** (2 * i / config.width) for i in range(config.width // 2)]
   code = np.concatenate([np.sin(angles), np.cos(angles)]) @ weights['distance'][:, head]

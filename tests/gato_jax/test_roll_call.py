@@ -14,9 +14,9 @@ from gato_jax.group import Group, LostProcess
 from gato_jax.roll_call import call_the_roll
 
 
-@pytest.fixture(scope='module', autouse=True)
+@pytest.fixture(scope='session', autouse=True)
 def no_end():
-  """A failure ends the process after a while, and these are threads of pytest's."""
+  """A failure ends the process after a while, but these are threads of pytest's, and some outlive their test."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(group_module, 'GRACE', 1e6)
     yield
