@@ -64,9 +64,12 @@ EXTRAS = {
     'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
+    # To serve a model, and for its clients.
+    'serve': ['websockets>=14.0'],
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
-    'dev': ['hypothesis>=6.100', 'kubeflow-trainer-api>=2.0', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6'],
+    'dev': ['hypothesis>=6.100', 'kubeflow-trainer-api>=2.0', 'pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.6',
+            'websockets>=14.0'],
 }
 
 setuptools.setup(

@@ -1,6 +1,6 @@
 """A trained model as evaluators use it: `gato_jax.load`, a policy for any environment, captions, answers, text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import pathlib
 import threading
@@ -82,21 +82,33 @@ class Agent:
       raise InputError('a policy needs observation_space and action_space, or the name of a known task: '
                        + ', '.join(self.tasks))
     spaces = _Spaces(known.spec if known else None, observation_space, action_space)
-    config = self._trained.config
-    acting = config.acting.copy_and_resolve_references()
-    if temperature is not None:
-      acting.temperature = temperature
-    policy = Policy(
-        self._trained.model, self._trained.tokenizer, spaces.task, batch_size=batch_size,
-        sequence_length=config.data.sequence_length, patches_per_row=config.data.patches_per_row,
-        window_timesteps=known.window_timesteps if known else 0, hide_actions=known.hide_actions if known else 0.0,
-        acting=acting)
+    policy = self._policy(spaces.task, known, batch_size, temperature)
     if prompt is not None:
       prompts = [spaces.episode(prompt)] if len(_steps(prompt)) else []
     else:
-      wanted = known is not None and acting.prompt and known.prompts
-      prompts = self._read_prompts(task, known, min(_PROMPTS, known.prompts)) if wanted else []
+      prompts = self._prompts(task, known)
     return AgentPolicy(policy, spaces, prompts, seed)
+
+  def rows(self, task: str, spec: TaskSpec | None, batch_size: int
+          ) -> tuple[Callable[[], Policy], TaskSpec, list[ControlEpisode]]:
+    """For servers, who deal in observations and actions, not in an environment's own values.
+
+    Args:
+      task: a known task, or empty.
+      spec: of another one.
+      batch_size: B, rows of a policy.
+
+    Returns:
+      what makes a policy, the task's spec, and demonstrations to start its episodes with.
+
+    Raises:
+      InputError: the task is not known, or the observations cannot be tokens.
+    """
+    known = self._known(task) if task else None
+    spec = known.spec if known else spec
+    make = functools.partial(self._policy, spec, known, batch_size, None)
+    make()  # raises where the vocabulary has no tokens for the task
+    return make, spec, self._prompts(task, known)
 
   def caption(self, image: np.ndarray, **sampling) -> str:
     """Of a uint8 [height, width, 3] picture; `sampling` as in `Sampling`."""
@@ -109,6 +121,22 @@ class Agent:
   def complete(self, text: str, seed: int = 0, **sampling) -> str:
     """What the text goes on with."""
     return self._generator(sampling).complete([text], seed)[0]
+
+  def _policy(self, spec: TaskSpec, known: KnownTask | None, batch_size: int, temperature: float | None) -> Policy:
+    config = self._trained.config
+    acting = config.acting.copy_and_resolve_references()
+    if temperature is not None:
+      acting.temperature = temperature
+    return Policy(
+        self._trained.model, self._trained.tokenizer, spec, batch_size=batch_size,
+        sequence_length=config.data.sequence_length, patches_per_row=config.data.patches_per_row,
+        window_timesteps=known.window_timesteps if known else 0, hide_actions=known.hide_actions if known else 0.0,
+        acting=acting)
+
+  def _prompts(self, task: str, known: KnownTask | None) -> list[ControlEpisode]:
+    if known is None or not known.prompts or not self._trained.config.acting.prompt:
+      return []
+    return self._read_prompts(task, known, min(_PROMPTS, known.prompts))
 
   def _known(self, task: str) -> KnownTask:
     if task not in self.tasks:
@@ -139,18 +167,19 @@ class AgentPolicy:
     self._spaces = spaces
     self._prompts = prompts
     self._lock = threading.Lock()
-    self.reset(range(seed, seed + self.batch_size))
+    for row in range(self.batch_size):
+      self.reset(seed + row, row)
 
-  def reset(self, seeds: int | Sequence[int] = 0) -> None:
-    """Starts an episode a row; row i begins with the prompt i modulo their number.
+  def reset(self, seed: int = 0, row: int = 0) -> None:
+    """Starts an episode in a row, while the others go on; it begins with the prompt `row` modulo their number.
 
     Args:
-      seeds: of the sampling, one a row.
+      seed: of the sampling.
+      row: in [0, B).
     """
-    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-    prompts = [self._prompts[row % len(self._prompts)] for row in range(len(seeds))] if self._prompts else None
+    prompt = self._prompts[row % len(self._prompts)] if self._prompts else None
     with self._lock:
-      self._policy.reset(seeds, prompts)
+      self._policy.start(row, seed, prompt)
 
   def act(self, observation: Any) -> Any:
     """The action to take, as the action space has it.

@@ -125,7 +125,7 @@ class Policy:
     inputs = lay_out(steps, self._slots + self._padding, patch_slots)
     ids_BxA, self._cache = self._compiled.decode(
         self._decoding, self._compiled.state, self._cache, starts_B, inputs, row_keys(self._seeds_B), self._times_B)
-    self._times_B = self._times_B + 1
+    self._times_B = self._times_B + np.array([len(step) > 0 for step in steps], np.int32)
     vocabulary = self._tokenizer.vocabulary
     return [vocabulary.decode_action(self._task.action, ids) for ids in np.asarray(ids_BxA)]
 

@@ -3,11 +3,11 @@
 Sessions have a context each and share the computation: what arrives together is answered together. A session that
 breaks, or sends what it should not, is told or ended; the others do not notice. `client.py` speaks the protocol:
 
-    {"type": "open", "task": NAME}                       -> {"type": "opened", "task", "observation", "action", "prompt"}
-    {"type": "open", "observation": {...}, "action": {...}}       for an environment that training has not seen
-    {"type": "act", "observation": {KEY: VALUE}}         -> {"type": "action", "action", "milliseconds", "late"}
-    {"type": "reset", "seed": 1}                         -> {"type": "ready"}
-                                                         -> {"type": "error", "message"} instead of any of them
+    {"type": "open", "task": NAME}                -> {"type": "opened", "task", "observation", "action", "prompts"}
+    {"type": "open", "observation": {...}, "action": {...}}     for an environment that training has not seen
+    {"type": "act", "observation": {KEY: VALUE}}  -> {"type": "action", "action", "milliseconds", "late"}
+    {"type": "reset", "seed": 1}                  -> {"type": "ready"}
+                                                  -> {"type": "error", "message"} instead of any of them
 
 A VALUE is a number, lists of numbers, a string, or {"dtype": "<f4", "shape": [3], "data": BASE64}. GET / on the same
 port answers with the tasks, the limits and the counts so far, as JSON.

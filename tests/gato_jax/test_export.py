@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import struct
+import tempfile
 import tracemalloc
 
 from flax import nnx
@@ -24,6 +25,8 @@ from gato_jax.export.export import CONFIG, export
 from gato_jax.export.loading import load_export
 from gato_jax.export.tasks import FILE as TASKS
 from gato_jax.export.weights import INDEX, write_weights
+from gato_jax.model.cache import TokenInputs
+from gato_jax.model.decoder import Decoder
 from gato_jax.training.loop import train
 from gato_jax.training.restore import load_trained
 from tests.gato_jax.test_evaluate import TASKS as NAMES
@@ -91,7 +94,6 @@ def test_a_file_holds_no_more_than_it_may():
     read.append(list(names))
     return {name: np.zeros(shapes[name], np.float32) for name in names}
 
-  import tempfile
   with tempfile.TemporaryDirectory() as out:
     assert write_weights(pathlib.Path(out), shapes, give, 'float32', 2500) == 10_000
     assert read == [['a', 'b'], ['c', 'd'], ['e', 'f'], ['large']]
@@ -122,9 +124,9 @@ def test_numpy_alone_reads_it_as_the_docs_say(folder):
   local = np.concatenate([run.local_positions, [3]])
   got = reader['logits'](model, vocabulary, weights, tokens, local)
   none = np.zeros((1, 0, 16, 16, 3), np.uint8), np.zeros((1, 0), np.int32), np.zeros((1, 0, 2, 2), np.uint8)
-  from gato_jax.model.cache import TokenInputs
-  inputs = TokenInputs(tokens[None], np.arange(len(tokens))[None], local[None], np.ones((1, len(tokens)), bool), *none)
-  hidden, _ = trained.model.extend(inputs, trained.model.init_cache(1, len(tokens)))
+  inputs = TokenInputs(tokens[None], local[None], np.ones((1, len(tokens)), bool), *none)
+  decoder = Decoder(trained.model)
+  hidden, _ = decoder.extend(inputs, decoder.init_cache(1, len(tokens)))
   want = np.asarray(trained.model.logits(hidden))[0]
   np.testing.assert_allclose(got[:, :want.shape[1]], want, atol=1e-4)
 
@@ -204,7 +206,7 @@ def edit(path, change):
     (CONFIG, lambda config: config['config']['model'].update(width=10**9), 'the config asks for'),
     (CONFIG, lambda config: config['config']['model'].update(widht=3), 'not one of ours'),
     (CONFIG, lambda config: config['config'].pop('data'), 'not one of ours'),
-    (INDEX, lambda index: index['weight_map'].update({'final_norm.bias': '../../etc/passwd'}), 'not the name of a file'),
+    (INDEX, lambda index: index['weight_map'].update({'final_norm.bias': '../etc/passwd'}), 'not the name of a file'),
     (INDEX, lambda index: index['weight_map'].update({'final_norm.bias': '/etc/passwd'}), 'not the name of a file'),
     (INDEX, lambda index: index['weight_map'].pop('final_norm.bias'), 'final_norm.bias'),
     (INDEX, lambda index: index.clear(), 'has no weight_map'),
