@@ -176,6 +176,7 @@ def evaluation_config() -> ml_collections.ConfigDict:
       'seed': 1_000_000,  # first evaluation seed; demonstrations are made from seeds below it
       'environments': 10,  # of a task, played at once
       'workers': 2,  # processes that play, on one CPU core each; 0: play in this process, on its accelerator
+      'environment_workers': 0,  # processes, for each that plays, that hold the environments; 0: it holds them itself
       'examples': 500,  # held-out captions and questions asked
       'text_characters': 50_000,  # of held-out text scored
   })

@@ -12,6 +12,7 @@ from data_pipelines.environments.specs import Observation, TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import Tokens, concatenate, no_patches
+from data_pipelines.tokenization.images import patch_intervals
 from gato_jax.acting.decoding import Decoding, compiled, row_keys
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.model.cache import Cache
@@ -31,6 +32,9 @@ class Size(NamedTuple):
 
   tokens: int
   patches: int
+
+
+_NOTHING = Size(0, 0)
 
 
 class Policy:
@@ -85,7 +89,7 @@ class Policy:
     self._decoding = Decoding(task.action.size, *ids, acting.temperature, hidden_id, window_timesteps != 1)
     self._padding = 0 if hidden_id is None else task.action.size
     self._slots = 0  # tokens of one observation and its separator, the longest so far
-    self._rows = [_Context(Size(0, 0)) for _ in range(batch_size)]
+    self._rows = [_Context(_NOTHING) for _ in range(batch_size)]
     self._seeds_B = np.zeros(batch_size, np.uint32)
     self._times_B = np.zeros(batch_size, np.int32)
     self._cache: Cache | None = None
@@ -101,10 +105,12 @@ class Policy:
     runs = [] if prompt is None else self._prompt(prompt)
     if self._cache is None:
       kept = prompt is not None and self._keep_prompt
-      self._cache = self._compiled.decoder.init_cache(self.batch_size, self._room.tokens, kept)
+      self._cache = self._compiled.decoder.init_cache(self.batch_size, self._capacity(prompt is not None), kept)
     sizes = [Size(len(run), len(run.patches)) for run in runs]
-    keeps = self._cache.prompts is not None
-    self._rows[row] = _Context(_total(sizes)) if keeps else _Context(Size(0, 0), sizes)
+    if self._cache.prompts is None:
+      self._rows[row] = _Context(_NOTHING, sizes)
+    else:
+      self._rows[row] = _Context(Size(*map(sum, zip(_NOTHING, *sizes, strict=True))))
     run = concatenate(runs) if runs else _empty()
     inputs = lay_out([run], round_up(len(run), LENGTH_MULTIPLE), round_up(len(run.patches), LENGTH_MULTIPLE))
     self._cache = self._compiled.begin(self._compiled.state, self._cache, row, inputs)
@@ -125,9 +131,19 @@ class Policy:
     inputs = lay_out(steps, self._slots + self._padding, patch_slots)
     ids_BxA, self._cache = self._compiled.decode(
         self._decoding, self._compiled.state, self._cache, starts_B, inputs, row_keys(self._seeds_B), self._times_B)
-    self._times_B = self._times_B + np.array([len(step) > 0 for step in steps], np.int32)
+    self._times_B = self._times_B + np.asarray([len(step) > 0 for step in steps], np.int32)
     vocabulary = self._tokenizer.vocabulary
     return [vocabulary.decode_action(self._task.action, ids) for ids in np.asarray(ids_BxA)]
+
+  def _capacity(self, prompted: bool) -> int:
+    """Most tokens that a row remembers; an observation with text may have any number of them."""
+    items = self._task.observation.values()
+    if not self._room.timesteps or any(item.kind == 'text' for item in items):
+      return self._room.tokens
+    observation = sum(
+        len(patch_intervals(*item.shape[:2])) if item.kind == 'image' else item.size for item in items)
+    timesteps = self._room.timesteps * (observation + 1 + self._decoding.actions)
+    return min(self._room.tokens, prompted * self._prompt_room.tokens + timesteps)
 
   def _make_room(self, steps: Sequence[Tokens]) -> np.ndarray:
     """Forgets old timesteps where there is no room for the next; returns the first remembered tokens, int32 [B]."""
@@ -145,18 +161,18 @@ class Policy:
     starts_B = np.asarray([row.start for row in self._rows], np.int32)
     for row, step in zip(self._rows, steps, strict=True):
       if len(step):
-        row.timesteps.append(Size(len(step) + self._decoding.reads, len(step.patches)))
+        row.add(Size(len(step) + self._decoding.reads, len(step.patches)))
     return starts_B
 
   def _prompt(self, episode: ControlEpisode) -> list[Tokens]:
     """As many whole timesteps from the start of a demonstration as fit into the prompt's share of a row."""
-    context, runs = _Context(Size(0, 0)), []
+    context, runs = _Context(_NOTHING), []
     for step in range(episode.length):
       run = self._tokenizer.timesteps(self._task, episode, step, step + 1)
       size = Size(len(run), len(run.patches))
       if not context.fits(size, self._prompt_room):
         break
-      context.timesteps.append(size)
+      context.add(size)
       runs.append(run)
     return runs
 
@@ -165,21 +181,30 @@ class _Context:
   """How much one row remembers: its prompt and the newest timesteps."""
 
   def __init__(self, prompt: Size, timesteps: Sequence[Size] = ()):
-    self.prompt = prompt
-    self.timesteps = deque(timesteps)
+    self.prompt = self._held = prompt
     self.start = prompt.tokens  # of the first remembered timestep, counted in tokens that were read
+    self._timesteps: deque[Size] = deque()
+    for size in timesteps:
+      self.add(size)
+
+  def add(self, size: Size) -> None:
+    """Remembers one more timestep."""
+    self._timesteps.append(size)
+    self._held = Size(self._held.tokens + size.tokens, self._held.patches + size.patches)
 
   def make_room(self, size: Size, room: Room) -> bool:
     """Forgets timesteps until one more fits. Returns whether it does."""
-    while self.timesteps and not self.fits(size, room):
-      self.start += self.timesteps.popleft().tokens
+    while self._timesteps and not self.fits(size, room):
+      forgotten = self._timesteps.popleft()
+      self.start += forgotten.tokens
+      self._held = Size(self._held.tokens - forgotten.tokens, self._held.patches - forgotten.patches)
     return self.fits(size, room)
 
   def fits(self, size: Size, room: Room) -> bool:
     """Whether one more timestep does."""
-    held = _total([self.prompt, size, *self.timesteps])
-    full = 0 < room.timesteps <= len(self.timesteps)
-    return not full and held.tokens <= room.tokens and held.patches <= room.patches
+    full = 0 < room.timesteps <= len(self._timesteps)
+    return (not full and self._held.tokens + size.tokens <= room.tokens
+            and self._held.patches + size.patches <= room.patches)
 
 
 def _in_parallel(acting: ml_collections.ConfigDict, hidden_share: float, task: TaskSpec) -> bool:
@@ -194,10 +219,6 @@ def _in_parallel(acting: ml_collections.ConfigDict, hidden_share: float, task: T
         f'acting.parallel_action_tokens is {asked!r}, but {task.name} was trained with hide_actions={hidden_share}, so '
         f'the model has never acted so; set it to auto, or train with hide_actions between 0 and 1')
   return choices[asked]
-
-
-def _total(sizes: Sequence[Size]) -> Size:
-  return Size(sum(size.tokens for size in sizes), sum(size.patches for size in sizes))
 
 
 def _empty() -> Tokens:

@@ -9,8 +9,8 @@ import ml_collections
 
 from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import open_source
-from data_pipelines.environments.action_bounds import RescaledActions
-from data_pipelines.environments.registry import has_expert, make, task_spec
+from data_pipelines.environments.action_bounds import Bounds, RescaledActions
+from data_pipelines.environments.registry import has_expert, make, register, task_spec
 from data_pipelines.environments.specs import Environment, TaskSpec
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
@@ -39,11 +39,14 @@ def play_task(
   settings = config.evaluation
   request = next(request for request in requests(config.data) if request.name == name)
   spec = task_spec(request.task_name)
-  policy = make_policy(load(workdir, step), config, request, min(settings.environments, settings.episodes))
+  environments = min(settings.environments, settings.episodes)
+  # The groups do not depend on the workers: a sum may round differently in a batch of another size.
+  batch_size, groups = (environments + 1) // 2, min(2, environments)
+  policies = [make_policy(load(workdir, step), config, request, batch_size) for _ in range(groups)]
   seeds = range(settings.seed, settings.seed + settings.episodes)
   rollouts = play(
-      policy, _maker(request, config.data.dir), seeds, _prompts(config, request),
-      frame_every=frame_interval(spec.max_steps) if video else 0)
+      policies, spec.name, _maker(request, config), seeds, _prompts(config, request),
+      workers=settings.environment_workers, frame_every=frame_interval(spec.max_steps) if video else 0)
   if rollouts.frames:
     write_gif(rollouts.frames, video)
   return dataclasses.replace(rollouts, frames=())
@@ -65,12 +68,16 @@ def cost(spec: TaskSpec) -> float:
   return spec.max_steps * (observation + 1 + spec.action.size)
 
 
-def _maker(request: Request, data_dir: str) -> Callable[[], Environment]:
+def _maker(request: Request, config: ml_collections.ConfigDict) -> Callable[[], Environment]:
   """Makes the task's environment; of an imported dataset, with the actions that its data have."""
-  bounds = None if request.played else open_source(request, data_dir, 'train').action_bounds
-  if bounds is None:
-    return functools.partial(make, request.task_name)
-  return lambda: RescaledActions(make(request.task_name), bounds)
+  bounds = None if request.played else open_source(request, config.data.dir, 'train').action_bounds
+  return functools.partial(_make, request.task_name, tuple(config.data.environments), bounds)
+
+
+def _make(task_name: str, modules: tuple[str, ...], bounds: Bounds | None) -> Environment:
+  register(modules)  # this may be a process of its own
+  environment = make(task_name)
+  return environment if bounds is None else RescaledActions(environment, bounds)
 
 
 def _prompts(config: ml_collections.ConfigDict, request: Request):

@@ -1,4 +1,4 @@
-"""Plays episodes of one task with a batch of environments in lockstep."""
+"""Plays episodes of one task: while the policy acts for one group of environments, the others take their step."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,20 +10,29 @@ import numpy as np
 from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.environments.specs import Environment, Observation
 from data_pipelines.errors import InputError
+from gato_jax.evaluation.simulators import (
+    Command,
+    Moment,
+    Outcome,
+    Reset,
+    SimulatorProcesses,
+    Simulators,
+    SimulatorsHere,
+)
 
 ATTEMPTS = 3  # at one episode, before a simulator that crashes is given up
 
 
 class Player(Protocol):
-  """What plays: `gato_jax.acting.policy.Policy`, or a stand-in."""
+  """What plays a group of environments: `gato_jax.acting.policy.Policy`, or a stand-in."""
 
   batch_size: int
 
-  def reset(self, seeds: Sequence[int], prompts: Sequence[ControlEpisode] | None) -> None:
-    """Starts one episode a row."""
+  def start(self, row: int, seed: int, prompt: ControlEpisode | None = None) -> None:
+    """Starts an episode in a row."""
 
   def act(self, observations: Sequence[Observation | None]) -> list[np.ndarray]:
-    """One action a row; a row whose episode has ended has None for an observation."""
+    """One action a row; a row that rests has None for an observation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Rollouts:
     task: its name.
     scores: one an episode, in the order of the seeds: the return, or 1 for success.
     lengths: steps an episode.
-    crashes: how often a simulator raised and its episode was played again.
+    crashes: how often a simulator crashed and its episode was played again.
     frames: pictures of the first episode, if asked for and if the task can be drawn.
   """
 
@@ -46,103 +55,124 @@ class Rollouts:
 
 
 def play(
-    policy: Player,
+    players: Sequence[Player],
+    task: str,
     make: Callable[[], Environment],
     seeds: Sequence[int],
     prompts: Sequence[ControlEpisode] | None = None,
     *,
+    workers: int = 0,
     frame_every: int = 0,
 ) -> Rollouts:
   """Plays one episode a seed; what happens in it depends on its seed and prompt alone, not on its neighbours.
 
+  Who plays which episode in which row and when follows from the episodes' lengths, not from the processes' speed, so
+  the number of workers changes nothing but the time.
+
   Args:
-    policy: plays `policy.batch_size` episodes at a time.
-    make: makes one environment; called at most once a row, and again for one that crashed.
+    players: each plays `batch_size` environments of its own. With two of them and workers, the model and the
+      simulators work at the same time.
+    task: its name, for messages.
+    make: makes one environment; must pickle if there are workers. Called at most once a row, and again after a crash.
     seeds: of the environment's reset and of the policy's sampling.
     prompts: a pool of demonstrations; episode i starts with prompt i modulo their number.
+    workers: processes that the environments are in; 0: this one.
     frame_every: keep a picture of the first episode every so many steps; 0: none.
 
   Raises:
     InputError: the same episode failed ATTEMPTS times in the simulator.
   """
-  rows = [_Row(make) for _ in range(min(policy.batch_size, len(seeds)))]
-  task = rows[0].environment.spec.name
-  pending = deque(range(len(seeds)))
-  attempts = [0] * len(seeds)
-  ended: dict[int, tuple[float, int]] = {}
-  frames: tuple[np.ndarray, ...] = ()
-  while pending:
-    batch = [pending.popleft() for _ in range(min(len(rows), len(pending)))]
-    for index, row in zip(batch, rows, strict=False):
-      attempts[index] += 1
-      row.reset(seeds[index], frame_every if index == 0 else 0)
-    policy.reset([seeds[i] for i in batch], prompts and [prompts[i % len(prompts)] for i in batch])
-    _play_batch(policy, rows[: len(batch)])
-    for index, row in zip(batch, rows, strict=False):
-      if row.error is None:
-        ended[index] = row.score, row.length
-        frames = frames or tuple(row.frames)
-      elif attempts[index] < ATTEMPTS:
-        pending.append(index)
-      else:
-        raise InputError(f'{task}: the episode of seed {seeds[index]} failed {ATTEMPTS} times, the last time with '
-                         f'{row.error!r}') from row.error
-  for row in rows:
-    row.environment.close()
-  scores, lengths = zip(*(ended[index] for index in range(len(seeds))), strict=True)
-  return Rollouts(task, scores, lengths, sum(attempts) - len(seeds), frames)
+  episodes = _Episodes(task, seeds, prompts, frame_every)
+  simulators = SimulatorProcesses(make, workers) if workers else SimulatorsHere(make)
+  groups, first = [], 0
+  for player in players:
+    groups.append(_Group(player, first, simulators, episodes))
+    first += player.batch_size
+  try:
+    for group in groups:
+      group.begin()
+    while any(group.playing for group in groups):
+      for group in groups:
+        if group.playing:
+          group.turn()
+  finally:
+    simulators.close()
+  return episodes.rollouts()
 
 
-def _play_batch(policy: Player, rows: Sequence['_Row']) -> None:
-  while any(row.observation is not None for row in rows):
-    actions = policy.act([row.observation for row in rows])
-    for row, action in zip(rows, actions, strict=True):
-      if row.observation is not None:
-        row.step(action)
+class _Episodes:
+  """What is to be played and what has been."""
 
+  def __init__(self, task: str, seeds: Sequence[int], prompts: Sequence[ControlEpisode] | None, frame_every: int):
+    self._task, self._seeds, self._prompts, self._frame_every = task, seeds, prompts, frame_every
+    self._pending = deque(range(len(seeds)))
+    self._attempts = [0] * len(seeds)
+    self._ended: dict[int, Outcome] = {}
 
-class _Row:
-  """One environment of the batch and the episode that is being played in it.
-
-  `observation` is None once the episode has ended, by the simulator's word or by its crash, which is then in `error`.
-  """
-
-  def __init__(self, make: Callable[[], Environment]):
-    self._make = make
-    self.environment = make()
-
-  def reset(self, seed: int, frame_every: int) -> None:
-    self.score, self.length = 0.0, 0
-    self.frames: list[np.ndarray] = []
-    self._frame_every = frame_every
-    self.error: Exception | None = None
-    self.observation = self._guarded(lambda: self.environment.reset(seed))
-    self._draw()
-
-  def step(self, action: np.ndarray) -> None:
-    result = self._guarded(lambda: self.environment.step(action))
-    if result is None:
-      self.observation = None
-      return
-    by_success = self.environment.spec.score == 'success'
-    self.length += 1
-    self.score = float(result.success) if by_success else self.score + float(result.reward)
-    ended = result.terminated or result.truncated
-    self.observation = None if ended else result.observation
-    if ended or self._frame_every and self.length % self._frame_every == 0:
-      self._draw()
-
-  def _draw(self) -> None:
-    if self._frame_every and self.error is None:
-      frame = self.environment.render()
-      if frame is not None:
-        self.frames.append(frame)
-
-  def _guarded(self, call: Callable):
-    """The simulator's answer; None if it crashed, with a new simulator in its place."""
-    try:
-      return call()
-    except Exception as error:  # whatever a simulator raises: physics that diverged, a lost native handle
-      self.error = error
-      self.environment = self._make()
+  def next(self, player: Player, row: int) -> tuple[int, Reset] | None:
+    """Starts the next episode in a player's row: its number and what to tell the simulator; None: all are under way."""
+    if not self._pending:
       return None
+    index = self._pending.popleft()
+    self._attempts[index] += 1
+    player.start(row, self._seeds[index], self._prompts and self._prompts[index % len(self._prompts)])
+    return index, Reset(self._seeds[index], 0 if index else self._frame_every)
+
+  def end(self, index: int, outcome: Outcome) -> None:
+    if not outcome.error:
+      self._ended[index] = outcome
+    elif self._attempts[index] < ATTEMPTS:
+      self._pending.append(index)
+    else:
+      raise InputError(f'{self._task}: the episode of seed {self._seeds[index]} failed {ATTEMPTS} times, the last time '
+                       f'with {outcome.error}')
+
+  def rollouts(self) -> Rollouts:
+    outcomes = [self._ended[index] for index in range(len(self._seeds))]
+    return Rollouts(
+        self._task, tuple(outcome.score for outcome in outcomes), tuple(outcome.length for outcome in outcomes),
+        sum(self._attempts) - len(self._seeds), outcomes[0].frames)
+
+
+class _Group:
+  """A player, its environments, and the episode of each of its rows; rows whose episodes have ended take the next."""
+
+  def __init__(self, player: Player, first: int, simulators: Simulators, episodes: _Episodes):
+    self._player, self._first, self._simulators, self._episodes = player, first, simulators, episodes
+    self._playing: dict[int, int] = {}  # row -> episode
+
+  @property
+  def playing(self) -> bool:
+    return bool(self._playing)
+
+  def begin(self) -> None:
+    commands: dict[int, Command] = {}
+    for row in range(self._player.batch_size):
+      self._start(row, commands)
+    self._send(commands)
+
+  def turn(self) -> None:
+    """Takes the environments' answers and has the next command of each on its way before it returns."""
+    answers = self._simulators.receive()
+    observations: list[Observation | None] = [None] * self._player.batch_size
+    commands: dict[int, Command] = {}
+    for row, index in list(self._playing.items()):
+      moment: Moment = answers[self._first + row]
+      observations[row] = moment.observation
+      if moment.outcome is not None:
+        del self._playing[row]
+        self._episodes.end(index, moment.outcome)
+        self._start(row, commands)
+    if any(observation is not None for observation in observations):
+      actions = self._player.act(observations)
+      commands |= {row: actions[row] for row, item in enumerate(observations) if item is not None}
+    self._send(commands)
+
+  def _start(self, row: int, commands: dict[int, Command]) -> None:
+    started = self._episodes.next(self._player, row)
+    if started is not None:
+      self._playing[row], commands[row] = started
+
+  def _send(self, commands: dict[int, Command]) -> None:
+    if commands:
+      self._simulators.send({self._first + row: command for row, command in commands.items()})

@@ -45,11 +45,11 @@ def greedy(model, tokenizer, run, count):
   forward = jax.jit(lambda batch: model.logits(model(batch)))
   ids = []
   for _ in range(count):
-    inputs = lay_out([run], [0], 128, 16)
+    inputs = lay_out([run], 128, 16)
     nothing = np.zeros_like(inputs.tokens)
     batch = PackedBatch(
-        inputs.tokens, nothing, nothing.astype(np.float32), inputs.valid.astype(np.int32), inputs.positions,
-        inputs.local_positions, nothing, inputs.patches, inputs.patch_positions, inputs.patch_intervals)
+        inputs.tokens, nothing, nothing.astype(np.float32), inputs.valid.astype(np.int32),
+        np.arange(128)[None], inputs.local_positions, nothing, *inputs[3:])
     token = int(np.argmax(forward(batch)[0, len(run) - 1, : tokenizer.text_tokenizer.size]))
     if token == end:
       break

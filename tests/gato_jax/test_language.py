@@ -66,13 +66,13 @@ def test_text_loss_by_hand(tokenizer, sequence_length):
     nats += prices[ids[0]]
     for start in range(0, len(ids) - 1, sequence_length - 1):
       part = ids[start : start + sequence_length]
-      inputs = lay_out([tokenizer.document(written)], [0], 128, 0)
+      inputs = lay_out([tokenizer.document(written)], 128, 0)
       tokens = np.zeros((1, 128), np.int32)
       tokens[0, : len(part)] = part
       segments = (np.arange(128) < len(part)).astype(np.int32)[None]
       positions = np.arange(128, dtype=np.int32)[None]
       local = np.full((1, 128), inputs.local_positions[0, 0])
-      batch = PackedBatch(tokens, tokens, tokens.astype(np.float32), segments, positions, local, tokens, *inputs[4:])
+      batch = PackedBatch(tokens, tokens, tokens.astype(np.float32), segments, positions, local, tokens, *inputs[3:])
       found = np.asarray(log_probabilities(batch))[0]
       nats -= sum(found[i, part[i + 1]] for i in range(len(part) - 1))
   size = sum(len(written.encode()) for written in TEXTS)

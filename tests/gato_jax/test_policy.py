@@ -1,9 +1,8 @@
-"""The policy against a forward pass over the whole context, rebuilt from scratch by an independent rule."""
+"""The policy against one pass over the whole episode, whose contexts an independent rule tells."""
 
 import dataclasses
 
 from flax import nnx
-import jax
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from gato_jax.acting.inputs import lay_out
 from gato_jax.acting.policy import Policy
 from gato_jax.config import acting_config, model_config
 from gato_jax.model.gato import Gato
+from tests.gato_jax import numpy_gato
 
 REACH = TaskSpec(
     'robot/reach', 'robot', {'joints': ArraySpec('continuous', (3,))}, ArraySpec('continuous', (2,)), 100)
@@ -35,32 +35,20 @@ def tokenizer():
   return SequenceTokenizer(Vocabulary(text_size=320, bins=64, discrete_size=16), text)
 
 
-@pytest.fixture(scope='module')
-def model(tokenizer):
+def model_settings():
   config = model_config()
   config.update(layers=2, width=32, heads=2, head_size=16, feed_forward=64, patch_channels=32, dtype='float32')
-  return Gato(config, tokenizer.vocabulary, rngs=nnx.Rngs(0))
+  return config
 
 
 @pytest.fixture(scope='module')
-def forward(model):
-  """float32 [n, V] logits of a run of n tokens."""
-  graphdef, state = nnx.split(model)
+def model(tokenizer):
+  return Gato(model_settings(), tokenizer.vocabulary, rngs=nnx.Rngs(0))
 
-  @jax.jit
-  def call(state, batch):
-    model = nnx.merge(graphdef, state)
-    return model.logits(model(batch))
 
-  def logits(run):
-    inputs = lay_out([run], [0], 128, 64)
-    nothing = np.zeros_like(inputs.tokens)
-    batch = PackedBatch(
-        inputs.tokens, nothing, nothing.astype(np.float32), inputs.valid.astype(np.int32), inputs.positions,
-        inputs.local_positions, nothing, inputs.patches, inputs.patch_positions, inputs.patch_intervals)
-    return np.asarray(call(state, batch))[0, : len(run)]
-
-  return logits
+@pytest.fixture(scope='module')
+def parameters(model):
+  return nnx.to_pure_dict(nnx.state(model))
 
 
 def make_policy(model, tokenizer, task, *, batch_size=3, length=64, patches=32, window=0, hide=0.0, **acting):
@@ -115,74 +103,130 @@ def prompt_run(tokenizer, task, episode, tokens, patches):
   return best
 
 
-class Scratch:
-  """What one row should do, with every timestep's context tokenized and read anew."""
+class Twin:
+  """What one row should do, by one float64 pass over its whole episode in which each timestep looks at its context."""
 
-  def __init__(self, tokenizer, forward, task, prompt, *, length=64, patches=32, window=0, hide=False):
-    self.tokenizer, self.forward, self.task, self.hide = tokenizer, forward, task, hide
-    self.prompt = prompt and prompt_run(tokenizer, task, prompt, int(0.4 * length), int(0.4 * patches))
+  def __init__(self, tokenizer, task, prompt, *, length=64, patches=32, window=0, hide=False, keep=True):
+    self.tokenizer, self.task, self.hide = tokenizer, task, hide
     self.length, self.patches, self.window = length, patches, window
-    self.held = []
+    run = prompt and prompt_run(tokenizer, task, prompt, int(0.4 * length), int(0.4 * patches))
+    self.prompt = run if run and keep else None
+    self.lead = [run] if run and not keep else []
+    if self.lead:  # its timesteps are the first of the episode
+      count = next(n for n in range(1, prompt.length + 1) if len(tokenizer.timesteps(task, prompt, 0, n)) == len(run))
+      self.lead = [tokenizer.timesteps(task, prompt, n, n + 1) for n in range(count)]
+    self.steps = []
 
-  def run(self, steps):
-    runs = [self.prompt] if self.prompt else []
-    if steps:
-      runs.append(self.tokenizer.timesteps(self.task, as_episode(self.task, *zip(*steps, strict=True)), 0, len(steps),
-                                           self.hide))
-    return concatenate(runs)
+  def timesteps(self):
+    if not self.steps:
+      return self.lead
+    episode = as_episode(self.task, *zip(*self.steps, strict=True))
+    return self.lead + [self.tokenizer.timesteps(self.task, episode, t, t + 1, self.hide)
+                        for t in range(len(self.steps))]
 
-  def check(self, observation, action):
-    """Each of the action's tokens is the most likely one given the context and the tokens before it."""
-    while True:
-      run = self.run([*self.held, (observation, action)])
-      too_many = self.window and len(self.held) + 1 > self.window
-      if not too_many and len(run) <= self.length and len(run.patches) <= self.patches:
-        break
-      self.held = self.held[len(self.held) - len(self.held) // 2 :]
-    size = self.task.action.size
-    start, stop = self.tokenizer.vocabulary.action_ids(self.task.action)
-    logits = self.forward(run)[-size - 1 : -1, start:stop]
-    np.testing.assert_array_equal(logits.argmax(-1) + start, run.labels[-size:])
-    self.held.append((observation, action))
-    return len(self.held)
+  def first_held(self, runs, t):
+    """The earliest timestep that fits into the context of timestep t together with all in between."""
+    for first in range(t + 1):
+      held = runs[first:t + 1] + ([self.prompt] if self.prompt else [])
+      tokens, patches = sum(map(len, held)), sum(len(run.patches) for run in held)
+      if tokens <= self.length and patches <= self.patches and not 0 < self.window < t + 1 - first:
+        return first
+    raise AssertionError('does not fit')
+
+  def check(self, parameters, config):
+    """Each action token is the most likely one; returns how many timesteps were held at each of the row's."""
+    runs, prompt = self.timesteps(), len(self.prompt) if self.prompt else 0
+    ends = prompt + np.cumsum([0, *map(len, runs)])
+    first = [self.first_held(runs, t) for t in range(len(runs))]
+    owner = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+
+    def sight(i):
+      if i < prompt:
+        return [(j, i - j) for j in range(i + 1)]
+      start = ends[first[owner[i - prompt]]] if i >= sum(map(len, self.lead)) else 0
+      near = [(j, i - j) for j in range(start, i + 1)]
+      return [(j, i - j - (start - prompt)) for j in range(prompt)] + near
+
+    run = concatenate([self.prompt, *runs] if self.prompt else runs)
+    vocabulary = self.tokenizer.vocabulary
+    table = np.float64(parameters['embedding']['tokens']['table'])
+    x = numpy_gato.hidden_states(parameters, batch_of(run), config, vocabulary, table, [sight])[0]
+    start, stop = vocabulary.action_ids(self.task.action)
+    for end in ends[1 + len(self.lead):]:
+      actions = slice(end - self.task.action.size, end)
+      logits = x[actions.start - 1:actions.stop - 1] @ table[start:stop].T
+      np.testing.assert_array_equal(logits.argmax(-1) + start, run.labels[actions])
+    return [t + 1 - first[t] for t in range(len(self.lead), len(runs))]
 
 
-@pytest.mark.parametrize(('task', 'prompted', 'hide', 'window'), [
-    (REACH, True, 0.0, 0),
-    (REACH, True, 1.0, 1),
-    (REACH, False, 0.0, 1),
-    (REACH, False, 1.0, 3),
-    (LEVEL, True, 0.0, 3),
-    (LEVEL, True, 1.0, 0),
-    (LEVEL, False, 1.0, 1),
+def batch_of(run):
+  inputs = lay_out([run], len(run), len(run.patches))
+  nothing = np.zeros_like(inputs.tokens)
+  return PackedBatch(
+      inputs.tokens, nothing, nothing, nothing, nothing, inputs.local_positions, nothing, inputs.patches,
+      inputs.patch_positions, inputs.patch_intervals)
+
+
+@pytest.mark.parametrize(('task', 'prompted', 'hide', 'window', 'keep'), [
+    (REACH, True, 0.0, 0, True),
+    (REACH, True, 0.0, 0, False),
+    (REACH, True, 1.0, 1, True),
+    (REACH, False, 0.0, 1, True),
+    (REACH, False, 1.0, 3, True),
+    (LEVEL, True, 0.0, 3, True),
+    (LEVEL, True, 1.0, 0, False),
+    (LEVEL, False, 1.0, 1, True),
 ])
-def test_actions_are_those_of_a_forward_pass_over_the_whole_context(
-    model, tokenizer, forward, task, prompted, hide, window):
+def test_actions_are_those_of_one_pass_over_the_whole_episode(
+    model, tokenizer, parameters, task, prompted, hide, window, keep):
   rng = np.random.default_rng(window)
-  batch_size = 3
+  batch_size = 2
   size = dict(length=64, patches=32) if task is REACH else dict(length=128, patches=24)
-  policy = make_policy(model, tokenizer, task, batch_size=batch_size, window=window, hide=hide, **size)
-  prompts = [demonstration(task, rng) for _ in range(batch_size)] if prompted else None
-  policy.reset(list(range(batch_size)), prompts)
-  rows = [
-      Scratch(tokenizer, forward, task, prompts and prompts[row], window=window, hide=bool(hide), **size)
-      for row in range(batch_size)
-  ]
-  held = []
+  policy = make_policy(
+      model, tokenizer, task, batch_size=batch_size, window=window, hide=hide, keep_prompt=keep, **size)
+  prompts = [demonstration(task, rng) if prompted else None for _ in range(batch_size)]
+  twins = [Twin(tokenizer, task, prompt, window=window, hide=bool(hide), keep=keep, **size) for prompt in prompts]
+  begin(policy, range(batch_size), prompts)
   for _ in range(14):
     observations = [observe(task, rng) for _ in range(batch_size)]
-    actions = policy.act(observations)
-    held.append([row.check(*pair) for row, pair in zip(rows, zip(observations, actions, strict=True), strict=True)])
-  held = np.array(held)
-  assert (np.diff(held, axis=0) < 1).any(axis=0).all()  # every row has gone beyond its window
-  assert held.max() == window or not window
+    for twin, *step in zip(twins, observations, policy.act(observations), strict=True):
+      twin.steps.append(step)
+  for twin in twins:
+    held = twin.check(parameters, model_settings())
+    assert max(held) == window or not window
+    assert (np.diff(held) < 1).any()  # it has gone beyond its window
 
 
-def play(policy, task, seeds, prompts, steps=6, rows=None):
+def begin(policy, seeds, prompts=None):
+  for row, seed in enumerate(seeds):
+    policy.start(row, seed, prompts and prompts[row])
+
+
+def play(policy, task, seeds, prompts, steps=6):
   """Actions [T][B] on observations that depend on the row's seed alone."""
-  policy.reset(seeds, prompts)
+  begin(policy, seeds, prompts)
   rngs = [np.random.default_rng(seed) for seed in seeds]
   return [np.stack(policy.act([observe(task, rng) for rng in rngs])) for _ in range(steps)]
+
+
+@pytest.mark.parametrize('prompted', [True, False])
+def test_an_episode_may_start_while_its_neighbours_play(model, tokenizer, prompted):
+  rng = np.random.default_rng(0)
+  prompts = [demonstration(LEVEL, rng) if prompted else None for _ in range(2)]
+  policy = make_policy(model, tokenizer, LEVEL, batch_size=2, length=128, patches=24, temperature=1.0)
+  expected = play(policy, LEVEL, [5, 6], prompts, steps=8)
+  begin(policy, [7, 6], prompts[::-1][:1] + prompts[1:])
+  rngs = [np.random.default_rng(seed) for seed in (7, 6)]
+  for step in range(11):
+    if step == 3:
+      policy.start(0, 5, prompts[0])
+      rngs[0] = np.random.default_rng(5)
+    ended = step >= 8
+    actions = policy.act([observe(LEVEL, rngs[0]), None if ended else observe(LEVEL, rngs[1])])
+    if step >= 3:
+      np.testing.assert_array_equal(actions[0], expected[step - 3][0])
+    if not ended:
+      np.testing.assert_array_equal(actions[1], expected[step][1])
 
 
 def test_a_batch_plays_as_each_of_its_rows_would_alone(model, tokenizer):
@@ -200,7 +244,7 @@ def test_a_batch_plays_as_each_of_its_rows_would_alone(model, tokenizer):
 def test_sampling_is_decided_by_the_seed_and_greedy_ignores_it(model, tokenizer):
   def actions(seed, temperature):
     policy = make_policy(model, tokenizer, REACH, temperature=temperature)
-    policy.reset([seed] * 3)
+    begin(policy, [seed] * 3)
     rng = np.random.default_rng(0)
     return np.stack([policy.act([observe(REACH, rng)] * 3) for _ in range(3)])
 
@@ -215,13 +259,13 @@ def test_restricted_logits_never_leave_the_range_of_the_action(model, tokenizer)
   seen = set()
   for restrict in (True, False):
     policy = make_policy(model, tokenizer, small, length=128, window=1, temperature=50.0, restrict_logits=restrict)
-    policy.reset([1, 2, 3])
+    begin(policy, [1, 2, 3])
     rng = np.random.default_rng(0)
     for _ in range(8):
       seen |= {int(action) for action in policy.act([observe(small, rng) for _ in range(3)])}
       if restrict:  # the token itself, not only what it is decoded to
         start, stop = tokenizer.vocabulary.action_ids(small.action)
-        assert all(start <= row.timesteps[-1].labels[-1] < stop for row in policy._rows)
+        assert (start, stop) == policy._decoding[1:3]
   assert seen == {0, 1, 2}
 
 
@@ -231,7 +275,7 @@ def test_rows_that_ended_do_not_change_the_others(model, tokenizer):
 
   def first_row(ended):
     policy = make_policy(model, tokenizer, LEVEL, length=128, patches=24)
-    policy.reset([1, 2, 3])
+    begin(policy, [1, 2, 3])
     return [policy.act([row[0], *([None] * 2 if ended and t else row[1:])])[0] for t, row in enumerate(observations)]
 
   assert first_row(True) == first_row(False)
@@ -252,8 +296,22 @@ def test_equal_shapes_are_compiled_once(model, tokenizer):
 
 def test_a_timestep_that_cannot_fit_is_an_error_that_says_what_to_do(model, tokenizer):
   policy = make_policy(model, tokenizer, REACH, length=5)
-  policy.reset([0])
+  begin(policy, [0, 0, 0])
   with pytest.raises(InputError, match='robot/reach: a timestep of 6 tokens.*data.sequence_length=5'):
-    policy.act([observe(REACH, np.random.default_rng(0))])
-  with pytest.raises(InputError, match='4 episodes for a policy of batch size 3'):
-    policy.reset([0, 1, 2, 3])
+    policy.act([observe(REACH, np.random.default_rng(0))] * 3)
+
+
+@pytest.mark.parametrize(('asked', 'hidden_share', 'parallel'), [
+    ('auto', 1.0, True), ('auto', 0.5, False), ('yes', 0.5, True), ('no', 0.5, False), ('no', 0.0, False)])
+def test_actions_come_in_parallel_where_training_showed_it(model, tokenizer, asked, hidden_share, parallel):
+  policy = make_policy(model, tokenizer, REACH, hide=hidden_share, parallel_action_tokens=asked)
+  assert (policy._decoding.hidden_id is not None) == parallel
+
+
+@pytest.mark.parametrize(('asked', 'hidden_share', 'message'), [
+    ('yes', 0.0, "is 'yes', but robot/reach was trained with hide_actions=0.0.*set it to auto"),
+    ('no', 1.0, "is 'no', but robot/reach was trained with hide_actions=1.0.*set it to auto"),
+    ('on', 1.0, "is 'on': must be one of auto, yes, no")])
+def test_parallel_actions_that_training_never_showed_are_an_error(model, tokenizer, asked, hidden_share, message):
+  with pytest.raises(InputError, match=message):
+    make_policy(model, tokenizer, REACH, hide=hidden_share, parallel_action_tokens=asked)
