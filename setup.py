@@ -9,6 +9,7 @@ CORE = [
     'array_record>=0.8.1',
     'chex>=0.1.89',
     'etils>=1.9',
+    'flatbuffers>=24.3',  # jax.export's files
     'flax>=0.12',
     'fsspec>=2024.2',
     'grain>=0.2.13',  # grain.experimental.ElasticIterator

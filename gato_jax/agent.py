@@ -1,6 +1,7 @@
 """A trained model as evaluators use it: `gato_jax.load`, a policy for any environment, captions, answers, text."""
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import functools
 import pathlib
 import threading
@@ -14,11 +15,12 @@ from data_pipelines.environments.gymnasium_spaces import ActionSpace, Observatio
 from data_pipelines.environments.simulation import check_observation
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
+from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.decoding import Engine
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.policy import Policy
-from gato_jax.export.loading import is_export, load_export
+from gato_jax.export.config import FILE as CONFIG
 from gato_jax.export.tasks import KnownTask, demonstrations_of, known_tasks, read_prompts, read_tasks
-from gato_jax.training.restore import Trained, load_trained
 
 Prompt = ControlEpisode | Sequence[tuple[Any, Any]]
 _PROMPTS = 10  # of a known task, that episodes take in turns
@@ -34,14 +36,22 @@ def load(path: str, step: int | None = None) -> 'Agent':
   Raises:
     InputError: there is no model, or it is damaged.
   """
+  # Not at the top: `export.runner` makes agents where none of this is installed.
+  from gato_jax.acting.engine import engine_of
+  from gato_jax.export.loading import load_export
+  from gato_jax.training.restore import load_trained
+
+  def agent(trained, tasks, read):
+    return Agent(engine_of(trained.model), trained.tokenizer, trained.config, tasks, read, trained.step)
+
   folder = pathlib.Path(path)
-  if is_export(folder):
-    return Agent(load_export(folder), read_tasks(folder), functools.partial(read_prompts, folder))
+  if (folder / CONFIG).is_file():
+    return agent(load_export(folder), read_tasks(folder), functools.partial(read_prompts, folder))
   if not folder.is_dir():
     raise InputError(f'{path} is no folder; name an exported one or the workdir of a training run')
   trained = load_trained(path, step)
   tasks, _ = known_tasks(trained.config)
-  return Agent(trained, tasks, lambda name, task, count: demonstrations_of(trained.config, name, count))
+  return agent(trained, tasks, lambda name, task, count: demonstrations_of(trained.config, name, count))
 
 
 class Agent:
@@ -52,10 +62,13 @@ class Agent:
     step: of the training it comes from.
   """
 
-  def __init__(self, trained: Trained, tasks: Mapping[str, KnownTask], read_prompts):
+  def __init__(self, engine: Engine, tokenizer: SequenceTokenizer, config: Any, tasks: Mapping[str, KnownTask],
+               read_prompts: Callable[[str, KnownTask, int], list[ControlEpisode]], step: int):
     self.tasks = tasks
-    self.step = trained.step
-    self._trained = trained
+    self.step = step
+    self._engine = engine
+    self._tokenizer = tokenizer
+    self._config = config
     self._read_prompts = read_prompts
     self._generators: dict[Sampling, Generator] = {}
     self._lock = threading.Lock()
@@ -123,18 +136,17 @@ class Agent:
     return self._generator(sampling).complete([text], seed)[0]
 
   def _policy(self, spec: TaskSpec, known: KnownTask | None, batch_size: int, temperature: float | None) -> Policy:
-    config = self._trained.config
-    acting = config.acting.copy_and_resolve_references()
+    config, acting = self._config, copy.deepcopy(self._config.acting)
     if temperature is not None:
       acting.temperature = temperature
     return Policy(
-        self._trained.model, self._trained.tokenizer, spec, batch_size=batch_size,
+        self._engine, self._tokenizer, spec, batch_size=batch_size,
         sequence_length=config.data.sequence_length, patches_per_row=config.data.patches_per_row,
         window_timesteps=known.window_timesteps if known else 0, hide_actions=known.hide_actions if known else 0.0,
         acting=acting)
 
   def _prompts(self, task: str, known: KnownTask | None) -> list[ControlEpisode]:
-    if known is None or not known.prompts or not self._trained.config.acting.prompt:
+    if known is None or not known.prompts or not self._config.acting.prompt:
       return []
     return self._read_prompts(task, known, min(_PROMPTS, known.prompts))
 
@@ -149,8 +161,8 @@ class Agent:
     with self._lock:
       if settings not in self._generators:
         self._generators[settings] = Generator(
-            self._trained.model, self._trained.tokenizer, sequence_length=self._trained.config.data.sequence_length,
-            batch_size=1, sampling=settings)
+            self._engine, self._tokenizer, sequence_length=self._config.data.sequence_length, batch_size=1,
+            sampling=settings)
       return self._generators[settings]
 
 

@@ -110,12 +110,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
 @argument('--prompts', type=int, default=10, help='demonstrations kept a task, to start with (default: %(default)s)')
 @argument('--data_dir', default='', metavar='DIR', help='where their datasets are; by default where training did')
 @argument('--shard_megabytes', type=int, default=1024, help='size of a file of weights (default: %(default)s)')
-def export(config: ml_collections.ConfigDict, workdir: str, **settings: Any) -> None:
+@argument('--no_programs', action='store_true', help='leave out the StableHLO programs, which run without flax')
+def export(config: ml_collections.ConfigDict, workdir: str, no_programs: bool, **settings: Any) -> None:
   """Writes the workdir's weights as safetensors, with all that acting needs and a model card, for others to use."""
   del config
   from gato_jax.export.export import export as run
 
-  run(workdir, **settings)
+  run(workdir, programs=not no_programs, **settings)
 
 
 @argument('folder', metavar='DIR', help='an exported folder, or the workdir of a training run')

@@ -16,6 +16,7 @@ from data_pipelines.datasets.prepare import open_sources
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.engine import engine_of
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.inputs import lay_out
 from gato_jax.model.gato import Gato
@@ -79,7 +80,7 @@ def _generator(trained: Trained, longest: int) -> Generator:
   """Writes as long answers as the model's rows have room for after `longest` tokens, up to `ANSWER_TOKENS`."""
   length = trained.config.data.sequence_length
   return Generator(
-      trained.model, trained.tokenizer, sequence_length=length, batch_size=BATCH_SIZE,
+      engine_of(trained.model), trained.tokenizer, sequence_length=length, batch_size=BATCH_SIZE,
       sampling=Sampling(max_tokens=max(1, min(ANSWER_TOKENS, length - longest))))
 
 

@@ -6,12 +6,12 @@
   vocabulary.json, text.model    the id layout and the SentencePiece model
   tasks.json                     specs, bounds and reference scores of the control tasks
   prompts.safetensors            demonstrations to start their episodes with
+  programs/*.stablehlo           the model's functions, see `programs`
   README.md                      the model card
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import functools
-import json
 import pathlib
 import shutil
 import tempfile
@@ -27,6 +27,8 @@ from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.export.card import model_card
+from gato_jax.export.config import write_config
+from gato_jax.export.programs import PLATFORMS, write_programs
 from gato_jax.export.tasks import KnownTask, demonstrations_of, known_tasks, shortened, write_prompts, write_tasks
 from gato_jax.export.weights import DTYPES, names, write_weights
 from gato_jax.training.checkpoint import (
@@ -39,13 +41,10 @@ from gato_jax.training.checkpoint import (
 )
 from gato_jax.training.state import define_model
 
-CONFIG = 'config.json'
-FORMAT, VERSION = 'gato_jax export', 1
-DATA_KEYS = ('sequence_length', 'patches_per_row', 'mask_question')  # of the config's data section: acting reads them
-
 
 def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = None, dtype: str = 'float32',
-           prompts: int = 10, shard_megabytes: int = 1024, console: Console | None = None) -> pathlib.Path:
+           prompts: int = 10, shard_megabytes: int = 1024, programs: bool = True,
+           console: Console | None = None) -> pathlib.Path:
   """Writes the folder, all of it or nothing.
 
   Args:
@@ -56,6 +55,7 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
     dtype: of the weights, `float32` or `bfloat16`.
     prompts: demonstrations a task.
     shard_megabytes: size of a file of weights, unless a single tensor is larger; so much memory is needed.
+    programs: whether to write the StableHLO programs too.
     console: for what was done.
 
   Returns:
@@ -80,10 +80,14 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
     parameters = _write_weights(folder, reader, config, tokenizer, dtype, shard_megabytes * 2**20)
     console.print(f'step {reader.step}: {parameters:,} parameters, {dtype}')
     tasks = _write_tasks(folder, config, tokenizer, prompts, console)
-    _write_config(folder, reader.step, dtype, parameters, config)
+    write_config(folder, reader.step, dtype, parameters, config)
+    if programs:
+      definition = define_model(config.model, tokenizer.vocabulary)
+      size = write_programs(folder, definition, tokenizer.vocabulary.size)
+      console.print(f'StableHLO programs for {", ".join(PLATFORMS)} ({size / 1e6:.1f} MB)')
     (folder / 'README.md').write_text(model_card(pathlib.Path(workdir), reader.step, parameters, dtype, config, tasks))
     folder.chmod(0o755)
-    for path in folder.iterdir():
+    for path in folder.glob('*.safetensors'):
       path.chmod(0o644)  # some were made by safetensors, for the owner's eyes only
     shutil.move(folder, target)  # the last thing: what is there is whole
     folder.mkdir()  # for TemporaryDirectory to remove
@@ -157,16 +161,5 @@ def _write_tasks(folder: pathlib.Path, config: ml_collections.ConfigDict, tokeni
   return tasks
 
 
-def _write_config(folder: pathlib.Path, step: int, dtype: str, parameters: int,
-                  config: ml_collections.ConfigDict) -> None:
-  """Of the config only what acting reads: the rest says where things lay on the machine that trained."""
-  content = {
-      'format': FORMAT, 'version': VERSION, 'name': config.name, 'step': step, 'dtype': dtype, 'parameters': parameters,
-      'config': {'model': config.model.to_dict(), 'acting': config.acting.to_dict(),
-                 'data': {key: config.data[key] for key in DATA_KEYS}},
-  }
-  (folder / CONFIG).write_text(json.dumps(content, indent=2) + '\n')
-
-
 def _megabytes(folder: pathlib.Path) -> float:
-  return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+  return sum(path.stat().st_size for path in folder.rglob('*')) / 1e6

@@ -6,7 +6,6 @@ import json
 import pathlib
 from typing import Any
 
-import ml_collections
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -57,7 +56,7 @@ class KnownTask:
                   'action_bounds': bounds and tuple(tuple(side) for side in bounds)})
 
 
-def known_tasks(config: ml_collections.ConfigDict) -> tuple[dict[str, KnownTask], list[str]]:
+def known_tasks(config: Any) -> tuple[dict[str, KnownTask], list[str]]:
   """The tasks of a config by their names in its mixture, and the names of those whose dataset is needed but not there.
 
   Reads `config.data`; a task without a simulator is known from its dataset only.
@@ -88,7 +87,7 @@ def known_tasks(config: ml_collections.ConfigDict) -> tuple[dict[str, KnownTask]
   return tasks, missing
 
 
-def demonstrations_of(config: ml_collections.ConfigDict, name: str, count: int) -> list[ControlEpisode]:
+def demonstrations_of(config: Any, name: str, count: int) -> list[ControlEpisode]:
   """The first demonstrations of a task of the mixture, from its dataset."""
   from data_pipelines.datasets.catalogue import requests
   from data_pipelines.datasets.sources import open_source

@@ -1,10 +1,13 @@
 """Export: what comes back is what was trained, for others too; and nothing that comes in can do harm."""
 
+import contextlib
 import json
 import pathlib
 import re
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 
@@ -21,9 +24,12 @@ from data_pipelines.datasets.prepare import prepare
 from data_pipelines.errors import InputError
 from gato_jax import load
 from gato_jax.config import default_config, mixture_entry
-from gato_jax.export.export import CONFIG, export
+from gato_jax.export import runner
+from gato_jax.export.config import FILE as CONFIG
+from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
 from gato_jax.export.tasks import FILE as TASKS
+from gato_jax.export.tasks import read_prompts, read_tasks
 from gato_jax.export.weights import INDEX, write_weights
 from gato_jax.model.cache import TokenInputs
 from gato_jax.model.decoder import Decoder
@@ -103,7 +109,7 @@ def test_a_file_holds_no_more_than_it_may():
 
 
 def test_the_folder_says_nothing_of_the_machine(workdir, folder):
-  for path in folder.iterdir():
+  for path in folder.rglob('*.*'):
     assert str(pathlib.Path(workdir).parent).encode() not in path.read_bytes(), path
   card = (folder / 'README.md').read_text()
   assert 'classic_control | 66.7% |' in card and 'Apache-2.0' in card
@@ -180,6 +186,52 @@ def test_a_demonstration_of_ones_own(folder):
   assert action in (5, 6, 7)
 
 
+WITHOUT = ('flax', 'orbax', 'tensorflow_datasets', 'grain', 'optax', 'ml_collections', 'rich', 'matplotlib', 'etils')
+RUNNER = f'''
+import sys
+class Absent:
+  def find_spec(self, name, *_):
+    if name.split('.')[0] in {WITHOUT}:
+      raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import gymnasium, json
+from gato_jax.export.runner import load
+agent = load(sys.argv[1])
+environment = gymnasium.make('CartPole-v1')
+policy = agent.policy(environment.observation_space, environment.action_space, task='{CARTPOLE}', seed=3)
+observation, _ = environment.reset(seed=0)
+actions = []
+for _ in range(12):
+  actions.append(policy.act(observation))
+  observation = environment.step(actions[-1])[0]
+picture = environment.action_space.np_random.integers(0, 256, (16, 16, 3)).astype('uint8') * 0 + 7
+print(json.dumps([actions, agent.caption(picture, max_tokens=4), agent.complete('the', max_tokens=6)]))
+'''
+
+
+def test_programs_play_the_same_without_flax(folder):
+  """In a process that has none of WITHOUT."""
+  result = subprocess.run([sys.executable, '-c', RUNNER, str(folder)], cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr[-2000:]
+  agent, environment = load(str(folder)), gymnasium.make('CartPole-v1')
+  policy = agent.policy(task=CARTPOLE, seed=3)
+  observation, _ = environment.reset(seed=0)
+  actions = []
+  for _ in range(12):
+    actions.append(int(policy.act({'state': observation.astype(np.float32)})))
+    observation = environment.step(actions[-1])[0]
+  picture = np.full((16, 16, 3), 7, np.uint8)
+  assert json.loads(result.stdout) == [
+      actions, agent.caption(picture, max_tokens=4), agent.complete('the', max_tokens=6)]
+
+
+def test_programs_that_cannot_be_run(spoilt):
+  path = spoilt / 'programs' / 'extend.stablehlo'
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(InputError, match='extend.stablehlo cannot be run by jax'):
+    runner.load(str(spoilt))
+
+
 @pytest.mark.parametrize(('arguments', 'words'), [
     ({}, 'a policy needs observation_space and action_space'),
     ({'task': 'atari/pong'}, "task 'atari/pong' was not trained on"),
@@ -245,7 +297,7 @@ def test_a_header_that_asks_for_more_than_there_is(spoilt):
 def test_damage_anywhere_is_an_error_or_no_harm(folder, tmp_path_factory, data):
   """Cut off or flipped anywhere: an InputError, or numbers that differ; nothing else, and nothing outside."""
   spoilt = pathlib.Path(shutil.copytree(folder, tmp_path_factory.mktemp('fuzz') / 'x'))
-  path = data.draw(st.sampled_from(sorted(spoilt.iterdir())))
+  path = data.draw(st.sampled_from(sorted(spoilt.glob('*.*'))))
   content = bytearray(path.read_bytes())
   place = data.draw(st.integers(0, min(len(content) - 1, 2000)))
   if data.draw(st.booleans()):
@@ -253,10 +305,9 @@ def test_damage_anywhere_is_an_error_or_no_harm(folder, tmp_path_factory, data):
   else:
     content[place] ^= 1 << data.draw(st.integers(0, 7))
   path.write_bytes(content)
-  try:
-    load(str(spoilt)).policy(task=CARTPOLE)
-  except InputError:
-    pass
+  with contextlib.suppress(InputError):
+    load_export(spoilt)
+    read_prompts(spoilt, CARTPOLE, read_tasks(spoilt)[CARTPOLE], 3)
   shutil.rmtree(spoilt)
 
 

@@ -21,6 +21,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.acting.engine import engine_of
 from gato_jax.agent import Agent
 from gato_jax.config import default_config
 from gato_jax.export.tasks import KnownTask
@@ -28,7 +29,6 @@ from gato_jax.model.gato import Gato
 from gato_jax.serving.client import Refused, Session
 from gato_jax.serving.messages import read_message, read_observation, read_spec
 from gato_jax.serving.server import Limits, Server, run
-from gato_jax.training.restore import Trained
 
 REACH = TaskSpec('robot/reach', 'robot', {'joints': ArraySpec('continuous', (3,)), 'word': ArraySpec('text')},
                  ArraySpec('continuous', (2,)), 100)
@@ -42,7 +42,7 @@ def agent():
   config.data.update(sequence_length=64, patches_per_row=8)
   config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=64, patch_channels=32)
   model = Gato(config.model, vocabulary, rngs=nnx.Rngs(0))
-  return Agent(Trained(model, tokenizer, config, 7), {'robot/reach': KnownTask(REACH)}, None)
+  return Agent(engine_of(model), tokenizer, config, {'robot/reach': KnownTask(REACH)}, None, 7)
 
 
 @contextlib.contextmanager
