@@ -83,9 +83,11 @@ def test_weights_come_back_to_the_bit(workdir, folder):
 
 
 def test_bfloat16_is_rounded_once(workdir, folder, tmp_path):
-  half = export(workdir, str(tmp_path / 'half'), dtype='bfloat16', prompts=0)
+  half = export(workdir, str(tmp_path / 'half'), dtype='bfloat16', prompts=0, programs=False)
+  want = leaves(load_trained(workdir))
   for name, array in leaves(load_export(half)).items():
-    np.testing.assert_array_equal(array, leaves(load_trained(workdir))[name].astype(jax.numpy.bfloat16), err_msg=name)
+    np.testing.assert_array_equal(array, want[name].astype(jax.numpy.bfloat16), err_msg=name)
+
   def size(path):
     return sum(file.stat().st_size for file in path.glob('model-*'))
 
@@ -292,7 +294,7 @@ def test_a_header_that_asks_for_more_than_there_is(spoilt):
   tracemalloc.stop()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_anywhere_is_an_error_or_no_harm(folder, tmp_path_factory, data):
   """Cut off or flipped anywhere: an InputError, or numbers that differ; nothing else, and nothing outside."""
@@ -307,7 +309,8 @@ def test_damage_anywhere_is_an_error_or_no_harm(folder, tmp_path_factory, data):
   path.write_bytes(content)
   with contextlib.suppress(InputError):
     load_export(spoilt)
-    read_prompts(spoilt, CARTPOLE, read_tasks(spoilt)[CARTPOLE], 3)
+    for name, task in read_tasks(spoilt).items():
+      read_prompts(spoilt, name, task, 3)
   shutil.rmtree(spoilt)
 
 
