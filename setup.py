@@ -9,6 +9,7 @@ CORE = [
     'array_record>=0.8.1',
     'chex>=0.1.89',
     'etils>=1.9',
+    'flatbuffers>=24.3',  # jax.export's files
     'flax>=0.12',
     'fsspec>=2024.2',
     'grain>=0.2.13',  # grain.experimental.ElasticIterator
@@ -17,12 +18,14 @@ CORE = [
     'jax>=0.10',
     'matplotlib>=3.8',
     'ml-collections>=1.0',
+    'ml_dtypes>=0.4',
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12',  # the v1 API
     'pillow>=10.0',
     'pyyaml>=6.0',
     'rich>=13.0',
+    'safetensors>=0.5',
     'sentencepiece>=0.2.0',
     'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.8',  # with ArrayRecord it needs no TensorFlow
@@ -62,6 +65,8 @@ EXTRAS = {
     'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
+    # To serve a model, and for its clients.
+    'serve': ['websockets>=14.0'],
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'dev': [
@@ -71,6 +76,7 @@ EXTRAS = {
         'pytest-xdist>=3.5',
         'ruff>=0.6',
         'selenium>=4.20',  # the tests of pages, in the machine's own Chromium
+        'websockets>=14.0',
     ],
 }
 

@@ -104,6 +104,37 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
   run(config, workdir)
 
 
+@argument('--out', required=True, metavar='DIR', help='the folder to make')
+@argument('--step', type=int, default=None, help="of the workdir's checkpoint; by default the newest")
+@argument('--dtype', default='float32', help='of the weights: float32 or bfloat16 (default: %(default)s)')
+@argument('--prompts', type=int, default=10, help='demonstrations kept a task, to start with (default: %(default)s)')
+@argument('--data_dir', default='', metavar='DIR', help='where their datasets are; by default where training did')
+@argument('--shard_megabytes', type=int, default=1024, help='size of a file of weights (default: %(default)s)')
+@argument('--no_programs', action='store_true', help='leave out the StableHLO programs, which run without flax')
+def export(config: ml_collections.ConfigDict, workdir: str, no_programs: bool, **settings: Any) -> None:
+  """Writes the workdir's weights as safetensors, with all that acting needs and a model card, for others to use."""
+  del config
+  from gato_jax.export.export import export as run
+
+  run(workdir, programs=not no_programs, **settings)
+
+
+@argument('folder', metavar='DIR', help='an exported folder, or the workdir of a training run')
+@argument('--host', default='127.0.0.1', help='address to listen on; beyond this machine GATO_JAX_TOKEN must be set')
+@argument('--port', type=int, default=8765, help='default: %(default)s')
+@argument('--sessions', type=int, default=64, help='at once (default: %(default)s)')
+@argument('--batch', type=int, default=8, help='sessions answered together; 1 for one robot (default: %(default)s)')
+@argument('--rate', type=float, default=200.0, help='messages a second of a session (default: %(default)s)')
+@argument('--message_bytes', type=int, default=2**22, help='of one message at most (default: %(default)s)')
+def serve(config: ml_collections.ConfigDict, workdir: str, folder: str, host: str, port: int, **limits: Any) -> None:
+  """Serves a model to robots over WebSockets; gato_jax/serving/client.py is the client."""
+  del config, workdir
+  import gato_jax
+  from gato_jax.serving.server import Limits, run
+
+  run(gato_jax.load(folder), host, port, Limits(**limits), os.environ.get('GATO_JAX_TOKEN', ''))
+
+
 def quickstart(config: ml_collections.ConfigDict, workdir: str) -> None:
   """prepare, train and evaluate in one go: a small generalist agent in about a quarter of an hour on two cores."""
   start = time.monotonic()
@@ -158,7 +189,8 @@ def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
-    for function in (prepare, train, evaluate, quickstart, datasets, benchmark, inspect, plan, goodput, illustrate)
+    for function in (
+        prepare, train, evaluate, export, serve, quickstart, datasets, benchmark, inspect, plan, goodput, illustrate)
 }
 
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_pipelines.environments.gymnasium_spaces import ActionSpace, leaf_values, leaves, observation_spec
-from data_pipelines.environments.simulation import DTYPES, SimulatedEnvironment, Transition
-from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
+from data_pipelines.environments.gymnasium_spaces import ActionSpace, ObservationSpace
+from data_pipelines.environments.simulation import SimulatedEnvironment, Transition
+from data_pipelines.environments.specs import Observation, TaskSpec
 
 
 def gymnasium_spec(name: str, environment: Any, max_steps: int,
@@ -17,14 +17,14 @@ def gymnasium_spec(name: str, environment: Any, max_steps: int,
   Args:
     name: `domain/task`.
     environment: a gymnasium environment; its observation may be a Box, Discrete, MultiDiscrete, MultiBinary, Text, or a
-      Dict or Tuple of them; its action one that `ActionSpace` takes. Of four channels of a picture the last is dropped.
+      Dict or Tuple of them; its action one that `ActionSpace` takes.
     max_steps: an episode is cut off after so many steps.
     score: `success`: the environment says so in `info`, as `success` or `is_success`.
 
   Raises:
     InputError: a space that has no tokens.
   """
-  observation = {key: observation_spec(space, key) for key, space in _observation_leaves(environment)}
+  observation = ObservationSpace(environment.observation_space).specs
   action = ActionSpace(environment.action_space).spec
   return TaskSpec(name, name.partition('/')[0], observation, action, max_steps, score)
 
@@ -34,6 +34,7 @@ class GymnasiumEnvironment(SimulatedEnvironment):
 
   Attributes:
     simulator: the gymnasium environment.
+    observation_space: between its observations and the spec's.
     action_space: between its actions and the spec's.
     action_bounds: what -1 and 1 stand for in a continuous action; empty for a discrete one.
   """
@@ -41,24 +42,20 @@ class GymnasiumEnvironment(SimulatedEnvironment):
   def __init__(self, spec: TaskSpec, make: Callable[[], Any]):
     super().__init__(spec)
     self.simulator = make()
+    self.observation_space = ObservationSpace(self.simulator.observation_space)
     self.action_space = ActionSpace(self.simulator.action_space)
     self.action_bounds = self.action_space.low, self.action_space.high
 
   def _reset(self, seed: int) -> Observation:
     observation, _ = self.simulator.reset(seed=seed)
-    return self._observation(observation)
+    return self.observation_space.from_space(observation)
 
   def _step(self, action: np.ndarray) -> Transition:
     observation, reward, terminated, truncated, info = self.simulator.step(self.action_space.to_space(action))
     success = bool(info.get('success', info.get('is_success', False)))
     # A time limit of its own, if it is shorter, ends the episode too.
     ended = terminated or truncated and self.steps_left > 1
-    return Transition(self._observation(observation), float(reward), bool(ended), success)
-
-  def _observation(self, observation: Any) -> Observation:
-    values = leaf_values(self.simulator.observation_space, observation)
-    return {name or 'observation': _as_spec(value, self.spec.observation[name or 'observation'])
-            for name, value in values}
+    return Transition(self.observation_space.from_space(observation), float(reward), bool(ended), success)
 
   def render(self) -> np.ndarray | None:
     picture = self.simulator.render() if self.simulator.render_mode == 'rgb_array' else None
@@ -85,16 +82,3 @@ class PolicyExpert:
 
   def act(self, observation: Observation) -> np.ndarray:
     return self._environment.action_space.from_space(self._policy(observation))
-
-
-def _observation_leaves(environment: Any) -> list[tuple[str, Any]]:
-  return [(name or 'observation', space) for name, space in leaves(environment.observation_space)]
-
-
-def _as_spec(value: Any, spec: ArraySpec) -> Any:
-  if spec.kind == 'text':
-    return str(value)
-  array = np.asarray(value)
-  if spec.kind == 'image' and array.shape[-1] != 3:
-    array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array[..., :3]
-  return array.astype(DTYPES[spec.kind])

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.environments.action_bounds import from_unit, to_unit
-from data_pipelines.environments.specs import ArraySpec
+from data_pipelines.environments.simulation import DTYPES
+from data_pipelines.environments.specs import ArraySpec, Observation
 from data_pipelines.errors import InputError
 
 
@@ -75,6 +76,29 @@ def leaf_bounds(space: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
   return low.astype(np.float64), high.astype(np.float64)
 
 
+class ObservationSpace:
+  """An observation space as specs, and its values as observations.
+
+  Of four channels of a picture the last is dropped; one channel becomes three.
+
+  Attributes:
+    specs: key -> spec; a space that is no Dict or Tuple has the one key `observation`.
+  """
+
+  def __init__(self, space: Any):
+    """Raises InputError naming a leaf that has no tokens."""
+    self._space = space
+    self.specs = {name or 'observation': observation_spec(leaf, name or 'observation') for name, leaf in leaves(space)}
+
+  def from_space(self, value: Any) -> Observation:
+    """A value of the space as an observation; raises InputError where it is none."""
+    try:
+      parts = [(name or 'observation', part) for name, part in leaf_values(self._space, value)]
+      return {key: _as_spec(part, self.specs[key]) for key, part in parts}
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+      raise InputError(f'an observation that does not fit its space: {error!r}') from error
+
+
 class ActionSpace:
   """An action space as a spec: Discrete as it is, all else joined to one vector in [-1, 1].
 
@@ -101,13 +125,21 @@ class ActionSpace:
     numbers = list(from_unit(action, self.low, self.high))
     return _assembled(self._space, numbers)
 
-
   def from_space(self, action: Any) -> np.ndarray:
     """The inverse: an action of the environment's as the spec has it."""
     if self.spec.kind == 'discrete':
       return np.int32(action - self._space.start)
     parts = [np.ravel(value) for _, value in leaf_values(self._space, action)]
     return np.clip(to_unit(np.concatenate(parts), self.low, self.high), -1, 1)
+
+
+def _as_spec(value: Any, spec: ArraySpec) -> Any:
+  if spec.kind == 'text':
+    return str(value)
+  array = np.asarray(value)
+  if spec.kind == 'image' and array.shape[-1] != 3:
+    array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array[..., :3]
+  return array.astype(DTYPES[spec.kind])
 
 
 def _assembled(space: Any, numbers: list[float]) -> Any:

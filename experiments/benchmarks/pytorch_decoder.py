@@ -49,7 +49,6 @@ def make_step(
 
 
 def _decoder(layers: int, width: int, heads: int, length: int, vocabulary_size: int):
-  import torch
   from torch import nn
 
   class Block(nn.Module):

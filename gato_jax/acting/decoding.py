@@ -4,7 +4,6 @@ from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
 
@@ -12,8 +11,6 @@ from data_pipelines.sequences.tokens import ACTION_POSITION
 from data_pipelines.tokenization.images import PATCH_SIZE
 from gato_jax.acting.sampling import sample
 from gato_jax.model.cache import Cache, TokenInputs
-from gato_jax.model.decoder import Decoder
-from gato_jax.model.gato import Gato
 
 
 class Decoding(NamedTuple):
@@ -41,32 +38,26 @@ class Decoding(NamedTuple):
     return self.actions if self.remembered or self.hidden_id is not None else self.actions - 1
 
 
-class Compiled(NamedTuple):
-  """One model's decoder and the functions of it, `begin` and `decode` below without the graph."""
+class Engine:
+  """What a model acts with. Policies of all tasks share it, so that equal shapes are compiled once.
 
-  decoder: Decoder
-  state: nnx.State
-  begin: Callable
-  decode: Callable
+  What a decoder is made of is no matter here: `engine.engine_of` has one of a model, `export.runner` one of programs.
 
-
-@functools.lru_cache(maxsize=1)
-def split_decoder(model: Gato) -> tuple[Any, nnx.State]:
-  """Graph and state of a model's decoder."""
-  return nnx.split(Decoder(model))
-
-
-@functools.lru_cache(maxsize=1)
-def compiled(model: Gato) -> Compiled:
-  """The functions of one model, shared by the policies of all tasks so that equal shapes are compiled once.
-
-  Both update the cache they are given in place: use only the one they return.
+  Attributes:
+    restore: from the state to the decoder: an object with `extend`, `logits` and `init_cache`, see `model.decoder`.
+    state: pytree of the decoder's parameters.
+    begin: `begin` below without its first two arguments; updates the cache it is given in place, as `decode` does.
   """
-  graphdef, state = split_decoder(model)
-  return Compiled(
-      nnx.merge(graphdef, state), state,
-      jax.jit(functools.partial(begin, graphdef), donate_argnums=1),
-      jax.jit(functools.partial(decode, graphdef), static_argnums=0, donate_argnums=2))
+
+  def __init__(self, restore: Callable[[Any], Any], state: Any):
+    self.restore, self.state = restore, state
+    self.init_cache = restore(state).init_cache
+    self.begin = functools.partial(jax.jit(functools.partial(begin, restore), donate_argnums=1), state)
+    self._decode = jax.jit(functools.partial(decode, restore), static_argnums=0, donate_argnums=2)
+
+  def decode(self, decoding: Decoding, *arguments: Any) -> tuple[jax.Array, Cache]:
+    """`decode` below, from its `cache` on."""
+    return self._decode(decoding, self.state, *arguments)
 
 
 @jax.jit
@@ -75,11 +66,11 @@ def row_keys(seeds_B: jax.Array) -> jax.Array:
   return jax.vmap(jax.random.key)(seeds_B)
 
 
-def begin(graphdef, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
+def begin(restore, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
   """Empties one row of the cache and reads a prompt into it, which is kept for good if the cache has prompts.
 
   Args:
-    graphdef: the decoder's.
+    restore: from the state to the decoder.
     state: its parameters.
     cache: of all rows.
     row: which one.
@@ -92,15 +83,15 @@ def begin(graphdef, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
     tokens = inputs.valid.sum(axis=1, dtype=jnp.int32)
     one = one._replace(starts=tokens, prompts=tokens)
   if inputs.tokens.shape[1]:
-    one = nnx.merge(graphdef, state).extend(inputs, one)[1]
+    one = restore(state).extend(inputs, one)[1]
   return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, row, 0), cache, one)
 
 
-def decode(graphdef, decoding: Decoding, state, cache: Cache, starts_B, inputs: TokenInputs, keys_B, times_B):
+def decode(restore, decoding: Decoding, state, cache: Cache, starts_B, inputs: TokenInputs, keys_B, times_B):
   """Reads one observation a row and chooses its action.
 
   Args:
-    graphdef: the decoder's.
+    restore: from the state to the decoder.
     decoding: how to choose.
     state: the decoder's parameters.
     cache: what was read before.
@@ -113,7 +104,7 @@ def decode(graphdef, decoding: Decoding, state, cache: Cache, starts_B, inputs: 
   Returns:
     int32 [B, A] ids, and the cache.
   """
-  decoder = nnx.merge(graphdef, state)
+  decoder = restore(state)
   keys_B = jax.vmap(jax.random.fold_in)(keys_B, times_B)
   decode_actions = _one_by_one if decoding.hidden_id is None else _at_once
   return decode_actions(decoder, decoding, cache._replace(starts=starts_B), inputs, keys_B)
@@ -140,8 +131,9 @@ def _at_once(decoder, decoding, cache, inputs, keys_B):
       valid=inputs.valid | hidden_BxS)
   x_BxSxD, cache = decoder.extend(inputs, cache)
   x_BxAxD = jnp.take_along_axis(x_BxSxD, (ends_B[:, None] - 1 + actions_A)[..., None], axis=1)
-  choose = jax.vmap(functools.partial(_choose, decoder, decoding, keys_B), (1, 0), 1)
-  return choose(x_BxAxD, actions_A), cache
+  logits_BxAxV = decoder.logits(x_BxAxD, decoding.start, decoding.stop)
+  choose = jax.vmap(functools.partial(_choose, decoding, keys_B), (1, 0), 1)
+  return choose(logits_BxAxV, actions_A), cache
 
 
 def _one_by_one(decoder, decoding, cache, inputs, keys_B):
@@ -152,18 +144,18 @@ def _one_by_one(decoder, decoding, cache, inputs, keys_B):
 
   def step(action, carry):
     ids_BxA, x_BxD, cache = carry
-    ids_B = _choose(decoder, decoding, keys_B, x_BxD, action)
+    ids_B = _choose(decoding, keys_B, decoder.logits(x_BxD, decoding.start, decoding.stop), action)
     x_Bx1xD, cache = decoder.extend(single_token(ids_B, ACTION_POSITION, ends_B > 0), cache)
     return ids_BxA.at[:, action].set(ids_B), x_Bx1xD[:, 0], cache
 
   ids_BxA = jnp.zeros((len(ends_B), decoding.actions), jnp.int32)
   ids_BxA, x_BxD, cache = jax.lax.fori_loop(0, decoding.reads, step, (ids_BxA, x_BxD, cache))
   if decoding.reads < decoding.actions:
-    ids_BxA = ids_BxA.at[:, -1].set(_choose(decoder, decoding, keys_B, x_BxD, decoding.reads))
+    logits_BxV = decoder.logits(x_BxD, decoding.start, decoding.stop)
+    ids_BxA = ids_BxA.at[:, -1].set(_choose(decoding, keys_B, logits_BxV, decoding.reads))
   return ids_BxA, cache
 
 
-def _choose(decoder, decoding, keys_B, x_BxD, action):
-  logits_BxV = decoder.logits(x_BxD, decoding.start, decoding.stop)
+def _choose(decoding, keys_B, logits_BxV, action):
   keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, action)
   return decoding.start + sample(logits_BxV, keys_B, temperature=decoding.temperature)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import functools
 from typing import NamedTuple
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +11,9 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import DOCUMENT_POSITION, Tokens
-from gato_jax.acting.decoding import row_keys, single_token, split_decoder
+from gato_jax.acting.decoding import Engine, row_keys, single_token
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.acting.sampling import sample
-from gato_jax.model.gato import Gato
 
 
 class Sampling(NamedTuple):
@@ -38,24 +36,24 @@ class Generator:
   """Batched generation with a KV cache. Only text tokens are drawn; an answer ends before its end token."""
 
   def __init__(
-      self, model: Gato, tokenizer: SequenceTokenizer, *, sequence_length: int, batch_size: int, sampling: Sampling
+      self, engine: Engine, tokenizer: SequenceTokenizer, *, sequence_length: int, batch_size: int, sampling: Sampling
   ):
     """Compiles nothing yet.
 
     Args:
-      model: its weights are read, never written.
+      engine: of the model.
       tokenizer: the one the model was trained with.
       sequence_length: L, of training; what is read and written together may not be longer.
       batch_size: how many are generated at once; more are taken in turns.
       sampling: how tokens are drawn.
     """
-    graphdef, self._state = split_decoder(model)
+    self._state = engine.state
     self._tokenizer = tokenizer
     self._length = sequence_length
     self._batch_size = batch_size
     self._sampling = sampling
     text = tokenizer.text_tokenizer
-    self._compiled = jax.jit(functools.partial(_generate, graphdef, sampling, text.size, text.end_id))
+    self._compiled = jax.jit(functools.partial(_generate, engine.restore, sampling, text.size, text.end_id))
 
   def caption(self, images: Sequence[np.ndarray], seed: int = 0) -> list[str]:
     """Captions of uint8 [height, width, 3] pictures."""
@@ -92,13 +90,13 @@ class Generator:
     return texts
 
 
-def _generate(graphdef, sampling: Sampling, text_size, end_id, state, inputs, keys_B):
+def _generate(restore, sampling: Sampling, text_size, end_id, state, inputs, keys_B):
   """Reads the inputs, then writes until every row has ended or `max_tokens` are written.
 
   Returns:
     int32 [B, max_tokens] ids and int32 [B], how many of them come before the end token.
   """
-  decoder = nnx.merge(graphdef, state)
+  decoder = restore(state)
   rows, length = inputs.tokens.shape
   x_BxSxD, cache = decoder.extend(inputs, decoder.init_cache(rows, length + sampling.max_tokens))
   x_BxD = jnp.take_along_axis(x_BxSxD, cache.lengths[:, None, None] - 1, axis=1)[:, 0]

@@ -2,9 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import ml_collections
 import numpy as np
 
 from data_pipelines.datasets.episodes import ControlEpisode
@@ -13,10 +12,9 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import Tokens, concatenate, no_patches
 from data_pipelines.tokenization.images import patch_intervals
-from gato_jax.acting.decoding import Decoding, compiled, row_keys
+from gato_jax.acting.decoding import Decoding, Engine, row_keys
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.model.cache import Cache
-from gato_jax.model.gato import Gato
 
 
 class Room(NamedTuple):
@@ -49,7 +47,7 @@ class Policy:
 
   def __init__(
       self,
-      model: Gato,
+      engine: Engine,
       tokenizer: SequenceTokenizer,
       task: TaskSpec,
       *,
@@ -58,12 +56,12 @@ class Policy:
       patches_per_row: int,
       window_timesteps: int,
       hide_actions: float,
-      acting: ml_collections.ConfigDict,
+      acting: Any,
   ):
     """Compiles nothing yet.
 
     Args:
-      model: its weights are read, never written.
+      engine: of the model.
       tokenizer: the one the model was trained with.
       task: whose observations come in and whose actions go out.
       batch_size: B, episodes played at once.
@@ -80,7 +78,7 @@ class Policy:
     ids = vocabulary.action_ids(task.action) if acting.restrict_logits else (0, vocabulary.size)
     hidden_id = vocabulary.hidden_action_id if _in_parallel(acting, hide_actions, task) else None
     self.batch_size = batch_size
-    self._compiled = compiled(model)
+    self._engine = engine
     self._tokenizer = tokenizer
     self._task = task
     self._room = Room(sequence_length, patches_per_row, window_timesteps)
@@ -105,7 +103,7 @@ class Policy:
     runs = [] if prompt is None else self._prompt(prompt)
     if self._cache is None:
       kept = prompt is not None and self._keep_prompt
-      self._cache = self._compiled.decoder.init_cache(self.batch_size, self._capacity(prompt is not None), kept)
+      self._cache = self._engine.init_cache(self.batch_size, self._capacity(prompt is not None), kept)
     sizes = [Size(len(run), len(run.patches)) for run in runs]
     if self._cache.prompts is None:
       self._rows[row] = _Context(_NOTHING, sizes)
@@ -113,7 +111,7 @@ class Policy:
       self._rows[row] = _Context(Size(*map(sum, zip(_NOTHING, *sizes, strict=True))))
     run = concatenate(runs) if runs else _empty()
     inputs = lay_out([run], round_up(len(run), LENGTH_MULTIPLE), round_up(len(run.patches), LENGTH_MULTIPLE))
-    self._cache = self._compiled.begin(self._compiled.state, self._cache, row, inputs)
+    self._cache = self._engine.begin(self._cache, row, inputs)
     self._seeds_B[row], self._times_B[row] = seed, 0
 
   def act(self, observations: Sequence[Observation | None]) -> list[np.ndarray]:
@@ -129,8 +127,8 @@ class Policy:
     starts_B = self._make_room(steps)
     patch_slots = max(len(step.patches) for step in steps)
     inputs = lay_out(steps, self._slots + self._padding, patch_slots)
-    ids_BxA, self._cache = self._compiled.decode(
-        self._decoding, self._compiled.state, self._cache, starts_B, inputs, row_keys(self._seeds_B), self._times_B)
+    ids_BxA, self._cache = self._engine.decode(
+        self._decoding, self._cache, starts_B, inputs, row_keys(self._seeds_B), self._times_B)
     self._times_B = self._times_B + np.asarray([len(step) > 0 for step in steps], np.int32)
     vocabulary = self._tokenizer.vocabulary
     return [vocabulary.decode_action(self._task.action, ids) for ids in np.asarray(ids_BxA)]
@@ -207,7 +205,7 @@ class _Context:
             and self._held.patches + size.patches <= room.patches)
 
 
-def _in_parallel(acting: ml_collections.ConfigDict, hidden_share: float, task: TaskSpec) -> bool:
+def _in_parallel(acting: Any, hidden_share: float, task: TaskSpec) -> bool:
   """Whether all tokens of an action come out of one pass, without seeing one another."""
   choices = {'auto': hidden_share >= 1, 'yes': True, 'no': False}
   asked = acting.parallel_action_tokens

@@ -12,6 +12,7 @@ from data_pipelines.datasets.sources import open_source
 from data_pipelines.environments.action_bounds import Bounds, RescaledActions
 from data_pipelines.environments.registry import has_expert, make, register, task_spec
 from data_pipelines.environments.specs import Environment, TaskSpec
+from gato_jax.acting.engine import engine_of
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
 from gato_jax.evaluation.rollouts import Rollouts, play
@@ -57,9 +58,9 @@ def make_policy(trained: Trained, config: ml_collections.ConfigDict, request: Re
   entry = config.data.mixture[request.entry]
   task = task_spec(request.task_name)
   return Policy(
-      trained.model, trained.tokenizer, task, batch_size=batch_size, sequence_length=config.data.sequence_length,
-      patches_per_row=config.data.patches_per_row, window_timesteps=entry.window_timesteps,
-      hide_actions=entry.hide_actions, acting=config.acting)
+      engine_of(trained.model), trained.tokenizer, task, batch_size=batch_size,
+      sequence_length=config.data.sequence_length, patches_per_row=config.data.patches_per_row,
+      window_timesteps=entry.window_timesteps, hide_actions=entry.hide_actions, acting=config.acting)
 
 
 def cost(spec: TaskSpec) -> float:

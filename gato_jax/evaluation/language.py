@@ -16,6 +16,7 @@ from data_pipelines.datasets.prepare import open_sources
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.engine import engine_of
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.inputs import lay_out
 from gato_jax.model.gato import Gato
@@ -79,7 +80,7 @@ def _generator(trained: Trained, longest: int) -> Generator:
   """Writes as long answers as the model's rows have room for after `longest` tokens, up to `ANSWER_TOKENS`."""
   length = trained.config.data.sequence_length
   return Generator(
-      trained.model, trained.tokenizer, sequence_length=length, batch_size=BATCH_SIZE,
+      engine_of(trained.model), trained.tokenizer, sequence_length=length, batch_size=BATCH_SIZE,
       sampling=Sampling(max_tokens=max(1, min(ANSWER_TOKENS, length - longest))))
 
 
@@ -154,12 +155,13 @@ def _nats(model: Gato, tokenizer: SequenceTokenizer, rows: Sequence, length: int
 
 def _packed(rows: Sequence, length: int) -> PackedBatch:
   """One segment a row."""
-  inputs = lay_out(rows, [0] * len(rows), length, 0)
+  inputs = lay_out(rows, length, 0)
   weights = np.zeros(inputs.tokens.shape, np.float32)
   weights[:, :-1] = inputs.valid[:, 1:]
   return PackedBatch(
       tokens=inputs.tokens, targets=np.roll(inputs.tokens, -1, axis=1), loss_weights=weights,
-      segment_ids=inputs.valid.astype(np.int32), positions=inputs.positions, local_positions=inputs.local_positions,
+      segment_ids=inputs.valid.astype(np.int32), local_positions=inputs.local_positions,
+      positions=np.broadcast_to(np.arange(length, dtype=np.int32), inputs.tokens.shape),
       sources=np.zeros(inputs.tokens.shape, np.int16), patches=inputs.patches, patch_positions=inputs.patch_positions,
       patch_intervals=inputs.patch_intervals)
 

@@ -109,5 +109,5 @@ class Cache(NamedTuple):
 
 def write(cached_BxHxKxC: jax.Array, new_BxSxHxK: jax.Array, slots_BxS: jax.Array) -> jax.Array:
   """Puts the keys or the values of new tokens into their slots of one layer."""
-  rows_Bx1 = jnp.arange(len(slots_BxS))[:, None]
+  rows_Bx1 = jnp.arange(slots_BxS.shape[0])[:, None]
   return cached_BxHxKxC.at[rows_Bx1, :, :, slots_BxS].set(new_BxSxHxK.astype(cached_BxHxKxC.dtype), mode='drop')

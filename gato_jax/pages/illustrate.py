@@ -10,7 +10,8 @@ from data_pipelines.explained_rows import RowReader
 from gato_jax.pages import sequence_sections, token_sections
 from gato_jax.pages.examples import Examples, collect
 from gato_jax.pages.page import Markup, data, data_uri, element, page, png
-from gato_jax.training.checkpoint import FOLDER, check_vocabulary, describe_vocabulary
+from gato_jax.training.checkpoint import FOLDER
+from gato_jax.training.compatibility import check_vocabulary, describe_vocabulary
 from gato_jax.training.restore import Trained, load_trained
 
 _LEAD = ('How a generalist agent reads games, robots, pictures and text as one stream of tokens, drawn from real '

@@ -7,7 +7,8 @@ no checkpoint; what is there but cannot be read is skipped, and said.
 A directory may be a local path, one that all hosts share if there are several, or a `gs://` or `s3://` address.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import functools
 import logging
 import math
@@ -16,12 +17,11 @@ from typing import Any, NamedTuple
 
 from etils import epath
 import jax
-import ml_collections
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
-from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.group import Group, LostProcess
+from gato_jax.training.compatibility import check_shapes, check_vocabulary
 from gato_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
@@ -228,50 +228,66 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
   Raises:
     InputError: there is none, or none that can be read, or it is of another shape.
   """
+  with _open_to_read(workdir) as checkpointer:
+    steps = _steps(checkpointer, step)
+    return _read_newest(checkpointer, steps, wanted, lambda problem, final: (problem, final))[0]
+
+
+@contextlib.contextmanager
+def parameter_reader(workdir: str, step: int | None = None) -> Iterator['ParameterReader']:
+  """The parameters of a checkpoint, the newest by default, to be read a part at a time; raises InputError as above."""
+  with _open_to_read(workdir) as checkpointer:
+    yield ParameterReader(checkpointer, _steps(checkpointer, step)[-1])
+
+
+class ParameterReader:
+  """Reads some of a checkpoint's parameters; the others never come into memory.
+
+  Attributes:
+    step: of the checkpoint.
+    run: the JSON saved with it.
+  """
+
+  def __init__(self, checkpointer: ocp.training.Checkpointer, step: int):
+    self.step = step
+    self._checkpointer = checkpointer
+    try:
+      self.run, _ = _json(checkpointer, step)
+    except Exception as error:  # whatever the storage layer makes of missing or damaged files
+      raise self._damaged(error) from error
+
+  def read(self, abstract: Any) -> Any:
+    """The arrays of a part of the parameters' tree, given by its ShapeDtypeStructs with shardings."""
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    try:
+      with context:
+        return self._checkpointer.load_checkpointables(self.step, {'parameters': abstract})['parameters']
+    except Exception as error:
+      raise self._damaged(error) from error
+
+  def _damaged(self, error: Exception) -> InputError:
+    return InputError(f'checkpoint of step {self.step} in {self._checkpointer.directory} cannot be read '
+                      f'({_first_line(error)}); name another with --step')
+
+
+@contextlib.contextmanager
+def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
   directory = epath.Path(workdir).resolve() / FOLDER
   if not directory.exists():
     raise InputError(f'{workdir} has no checkpoints; train into it first, or name a run with --workdir')
   with ocp.training.Checkpointer(directory) as checkpointer:
-    steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
-    if step is not None and step not in steps:
-      raise InputError(f'{directory} has no checkpoint of step {step}; it has {steps}')
-    restored, _ = _read_newest(
-        checkpointer, steps if step is None else [step], wanted, lambda problem, final: (problem, final))
-  if restored is None:
-    raise InputError(f'{directory} has no finished checkpoint; train into it first')
-  return restored
+    yield checkpointer
 
 
-def config_of(run: dict[str, Any]) -> ml_collections.ConfigDict:
-  """The config saved in a checkpoint; JSON's lists become tuples again."""
-  return ml_collections.ConfigDict(_with_tuples(run['config'])).lock()
-
-
-def describe_vocabulary(tokenizer: SequenceTokenizer) -> dict[str, Any]:
-  """What must be equal for a model's ids to mean the same: JSON."""
-  return {**tokenizer.vocabulary.to_json(), 'tokenizer_digest': tokenizer.digest}
-
-
-def check_vocabulary(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-  """Raises InputError listing the fields that differ."""
-  differences = [
-      f'{key}: saved {saved.get(key)!r}, wanted {wanted.get(key)!r}'
-      for key in sorted({*saved, *wanted}) if saved.get(key) != wanted.get(key)]
-  if differences:
-    raise InputError(
-        'the checkpoint was trained with another vocabulary; use the same data.vocabulary and datasets, or another '
-        'workdir:\n  ' + '\n  '.join(differences))
-
-
-def check_shapes(saved: Mapping[str, list[int]], wanted: Mapping[str, list[int]], where: str) -> None:
-  """Raises InputError listing every path whose shape or presence differs."""
-  differences = [
-      f'{path}: saved {saved.get(path, "nothing")}, wanted {wanted.get(path, "nothing")}'
-      for path in sorted({*saved, *wanted}) if saved.get(path) != wanted.get(path)]
-  if differences:
-    raise InputError(
-        f'{where} holds another model; use the config it was trained with, or another workdir:\n  '
-        + '\n  '.join(differences))
+def _steps(checkpointer: ocp.training.Checkpointer, step: int | None) -> list[int]:
+  """The steps there are, or the one that is wanted."""
+  steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
+  if not steps:
+    raise InputError(f'{checkpointer.directory} has no finished checkpoint; train into it first')
+  if step is not None and step not in steps:
+    raise InputError(f'{checkpointer.directory} has no checkpoint of step {step}; it has {steps}')
+  return steps if step is None else [step]
 
 
 def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple[Restored | None, list[int]]:
@@ -361,9 +377,3 @@ def _shapes(items: Mapping[str, Any]) -> dict[str, list[int]]:
 
 def _first_line(error: Exception) -> str:
   return next(iter(str(error).splitlines()), '') or type(error).__name__
-
-
-def _with_tuples(value):
-  if isinstance(value, dict):
-    return {key: _with_tuples(inner) for key, inner in value.items()}
-  return tuple(value) if isinstance(value, list) else value

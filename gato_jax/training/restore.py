@@ -9,13 +9,8 @@ import ml_collections
 
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.model.gato import Gato
-from gato_jax.training.checkpoint import (
-    TOKENIZER_FOLDER,
-    check_vocabulary,
-    config_of,
-    describe_vocabulary,
-    read_checkpoint,
-)
+from gato_jax.training.checkpoint import TOKENIZER_FOLDER, read_checkpoint
+from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
 
 

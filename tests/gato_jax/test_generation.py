@@ -13,6 +13,7 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import concatenate
 from data_pipelines.tokenization.text import TextTokenizer, train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.acting.engine import engine_of
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.inputs import lay_out
 from gato_jax.config import model_config
@@ -36,7 +37,8 @@ def model(tokenizer):
 
 
 def generator(model, tokenizer, *, batch_size=2, **sampling):
-  return Generator(model, tokenizer, sequence_length=128, batch_size=batch_size, sampling=Sampling(**sampling))
+  settings = Sampling(**sampling)
+  return Generator(engine_of(model), tokenizer, sequence_length=128, batch_size=batch_size, sampling=settings)
 
 
 def greedy(model, tokenizer, run, count):

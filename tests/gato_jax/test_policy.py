@@ -14,6 +14,7 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import concatenate
 from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.acting.engine import engine_of
 from gato_jax.acting.inputs import lay_out
 from gato_jax.acting.policy import Policy
 from gato_jax.config import acting_config, model_config
@@ -55,7 +56,7 @@ def make_policy(model, tokenizer, task, *, batch_size=3, length=64, patches=32, 
   settings = acting_config()
   settings.update({'temperature': 0.0, 'prompt_share_of_row': 0.4, **acting})
   return Policy(
-      model, tokenizer, task, batch_size=batch_size, sequence_length=length, patches_per_row=patches,
+      engine_of(model), tokenizer, task, batch_size=batch_size, sequence_length=length, patches_per_row=patches,
       window_timesteps=window, hide_actions=hide, acting=settings)
 
 
@@ -283,7 +284,7 @@ def test_rows_that_ended_do_not_change_the_others(model, tokenizer):
 
 def test_equal_shapes_are_compiled_once(model, tokenizer):
   def compilations():
-    return policy._compiled.decode._cache_size()
+    return policy._engine._decode._cache_size()
 
   policy = make_policy(model, tokenizer, REACH, window=1)
   play(policy, REACH, [1, 2, 3], None)
