@@ -14,12 +14,15 @@ port answers with the tasks, the limits and the counts so far, as JSON.
 """
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+import contextlib
 import dataclasses
 import hmac
 import http
 import ipaddress
 import json
+import threading
 import time
 from typing import Any
 
@@ -236,6 +239,28 @@ def run(agent: Agent, host: str, port: int, limits: Limits, token: str, console:
     asyncio.run(main())
   except KeyboardInterrupt:
     pass
+
+
+@contextlib.contextmanager
+def in_background(agent: Agent, limits: Limits, token: str = '') -> Iterator[tuple[str, Server]]:
+  """Serves on a free port of this machine, in a thread, while the `with` lasts; gives the address and the server."""
+  started, ended, told = threading.Event(), threading.Event(), []
+
+  async def main() -> None:
+    server = Server(agent, limits, token)
+    async with server.listen('127.0.0.1', 0) as listener:
+      told.extend((f'ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}', server))
+      started.set()
+      await asyncio.get_running_loop().run_in_executor(None, ended.wait)
+
+  thread = threading.Thread(target=asyncio.run, args=(main(),), name='server')
+  thread.start()
+  try:
+    started.wait()
+    yield tuple(told)
+  finally:
+    ended.set()
+    thread.join()
 
 
 def _is_loopback(host: str) -> bool:

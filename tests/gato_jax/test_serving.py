@@ -1,10 +1,8 @@
 """The server on loopback: many sessions at once, each as if alone; and clients that send what they should not."""
 
-import asyncio
 import concurrent.futures
 import contextlib
 import json
-import threading
 import time
 import urllib.request
 
@@ -28,7 +26,7 @@ from gato_jax.export.tasks import KnownTask
 from gato_jax.model.gato import Gato
 from gato_jax.serving.client import Refused, Session
 from gato_jax.serving.messages import read_message, read_observation, read_spec
-from gato_jax.serving.server import Limits, Server, run
+from gato_jax.serving.server import Limits, in_background, run
 
 REACH = TaskSpec('robot/reach', 'robot', {'joints': ArraySpec('continuous', (3,)), 'word': ArraySpec('text')},
                  ArraySpec('continuous', (2,)), 100)
@@ -45,28 +43,9 @@ def agent():
   return Agent(engine_of(model), tokenizer, config, {'robot/reach': KnownTask(REACH)}, None, 7)
 
 
-@contextlib.contextmanager
 def serving(agent, token='', **limits):
-  """The server in a thread of its own, and its address."""
-  started, ended, told = threading.Event(), threading.Event(), {}
-
-  async def main():
-    server = Server(agent, Limits(**limits), token)
-    async with server.listen('127.0.0.1', 0) as listener:
-      told['port'], told['server'] = listener.sockets[0].getsockname()[1], server
-      started.set()
-      while not ended.is_set():
-        await asyncio.sleep(0.02)
-
-  thread = threading.Thread(target=asyncio.run, args=(main(),))
-  thread.start()
-  assert started.wait(30)
-  try:
-    yield f'ws://127.0.0.1:{told["port"]}', told['server']
-  finally:
-    ended.set()
-    thread.join(30)
-    assert not thread.is_alive()
+  """The server in a thread of its own: its address, and itself."""
+  return in_background(agent, Limits(**limits), token)
 
 
 def observations(number, count=5):
