@@ -1,8 +1,9 @@
 """A trained model as evaluators use it: `gato_jax.load`, a policy for any environment, captions, answers, text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import copy
 import functools
+import math
 import pathlib
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from data_pipelines.environments.simulation import check_observation
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from data_pipelines.tokenization.images import PATCH_SIZE
 from gato_jax.acting.decoding import Engine
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.policy import Policy
@@ -123,17 +125,26 @@ class Agent:
     make()  # raises where the vocabulary has no tokens for the task
     return make, spec, self._prompts(task, known)
 
-  def caption(self, image: np.ndarray, **sampling) -> str:
-    """Of a uint8 [height, width, 3] picture; `sampling` as in `Sampling`."""
-    return self._generator(sampling).caption([_picture(image)])[0]
+  @property
+  def picture_side(self) -> int:
+    """Pixels a side of the largest square picture that a row of the model has room for, at most 224."""
+    return min(224, PATCH_SIZE * math.isqrt(self._config.data.patches_per_row))
 
-  def answer(self, image: np.ndarray, question: str, **sampling) -> str:
+  def caption(self, image: np.ndarray, seed: int = 0, **sampling) -> str:
+    """Of a uint8 [height, width, 3] picture; `sampling` as in `Sampling`."""
+    return self._generator(sampling).caption([_picture(image)], seed)[0]
+
+  def answer(self, image: np.ndarray, question: str, seed: int = 0, **sampling) -> str:
     """To a question about a picture."""
-    return self._generator(sampling).answer([_picture(image)], [question])[0]
+    return self._generator(sampling).answer([_picture(image)], [question], seed)[0]
 
   def complete(self, text: str, seed: int = 0, **sampling) -> str:
     """What the text goes on with."""
     return self._generator(sampling).complete([text], seed)[0]
+
+  def stream(self, text: str, seed: int = 0, **sampling) -> Iterator[str]:
+    """What `complete` gives, piece by piece as it is written."""
+    return self._generator(sampling).stream(text, seed)
 
   def _policy(self, spec: TaskSpec, known: KnownTask | None, batch_size: int, temperature: float | None) -> Policy:
     config, acting = self._config, copy.deepcopy(self._config.acting)

@@ -120,6 +120,24 @@ def export(config: ml_collections.ConfigDict, workdir: str, no_programs: bool, *
 
 
 @argument('folder', metavar='DIR', help='an exported folder, or the workdir of a training run')
+@argument('text', nargs='?', default='', metavar='TEXT', help='to go on with; with --image, a question about it')
+@argument('--image', default='', metavar='FILE', help='a picture to caption, or to answer TEXT about')
+@argument('--side', type=int, default=0, help='pixels a side that it is fitted to; by default what a row has room for')
+@argument('--max_tokens', type=int, default=32, help='to write at most (default: %(default)s)')
+@argument('--temperature', type=float, default=0.0, help='0 is greedy (default: %(default)s)')
+@argument('--top_k', type=int, default=0, help='only the k likeliest tokens; 0: all')
+@argument('--top_p', type=float, default=1.0, help='only the likeliest of this probability (default: %(default)s)')
+@argument('--seed', type=int, default=0)
+def generate(config: ml_collections.ConfigDict, workdir: str, folder: str, text: str, image: str, side: int, seed: int,
+             **sampling: Any) -> None:
+  """Goes on with a text, captions a picture, or answers a question about it."""
+  del config, workdir
+  from gato_jax.acting.chat import run
+
+  run(folder, text, image, side, seed, sampling)
+
+
+@argument('folder', metavar='DIR', help='an exported folder, or the workdir of a training run')
 @argument('--host', default='127.0.0.1', help='address to listen on; beyond this machine GATO_JAX_TOKEN must be set')
 @argument('--port', type=int, default=8765, help='default: %(default)s')
 @argument('--sessions', type=int, default=64, help='at once (default: %(default)s)')
@@ -190,7 +208,8 @@ def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
     for function in (
-        prepare, train, evaluate, export, serve, quickstart, datasets, benchmark, inspect, plan, goodput, illustrate)
+        prepare, train, evaluate, generate, export, serve, quickstart, datasets, benchmark, inspect, plan, goodput,
+        illustrate)
 }
 
 

@@ -1,6 +1,6 @@
 """Text after text, captions of pictures, answers to questions about them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
 from typing import NamedTuple
 
@@ -14,6 +14,10 @@ from data_pipelines.sequences.tokens import DOCUMENT_POSITION, Tokens
 from gato_jax.acting.decoding import Engine, row_keys, single_token
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.acting.sampling import sample
+from gato_jax.model.cache import Cache
+
+_PIECE = 4  # tokens that a stream writes at a time
+_HALF_CHARACTER = '\ufffd'  # what bytes that are no character are decoded to
 
 
 class Sampling(NamedTuple):
@@ -53,7 +57,8 @@ class Generator:
     self._batch_size = batch_size
     self._sampling = sampling
     text = tokenizer.text_tokenizer
-    self._compiled = jax.jit(functools.partial(_generate, engine.restore, sampling, text.size, text.end_id))
+    self._read = jax.jit(functools.partial(_read, engine.restore, sampling.max_tokens))
+    self._write = jax.jit(functools.partial(_write, engine.restore, sampling, text.size, text.end_id), donate_argnums=1)
 
   def caption(self, images: Sequence[np.ndarray], seed: int = 0) -> list[str]:
     """Captions of uint8 [height, width, 3] pictures."""
@@ -70,51 +75,93 @@ class Generator:
       raise InputError('an empty text cannot be completed; give it a first word')
     return self._run([self._tokenizer.document(text, end=False) for text in texts], seed)
 
+  def stream(self, text: str, seed: int = 0) -> Iterator[str]:
+    """What `complete` gives for one text, piece by piece as it is written."""
+    written, shown = self._start([self._tokenizer.document(text, end=False)], seed), ''
+    while not written.ended:
+      written = self._go_on(written, written.step + _PIECE)
+      [whole] = self._texts(written)
+      # The bytes of a character may come in two pieces.
+      if not whole.endswith(_HALF_CHARACTER) or written.ended:
+        yield whole[len(shown):]
+        shown = whole
+
   def _run(self, runs: Sequence[Tokens], seed: int) -> list[str]:
-    if not runs:
-      return []
-    longest = max(len(run) for run in runs)
-    if longest + self._sampling.max_tokens > self._length:
-      raise InputError(f'{longest} tokens to read and {self._sampling.max_tokens} to write are more than '
-                       f'data.sequence_length={self._length}; shorten the text or write fewer')
-    length, patches = round_up(longest, LENGTH_MULTIPLE), max(len(run.patches) for run in runs)
     texts = []
     for first in range(0, len(runs), self._batch_size):
       batch = list(runs[first : first + self._batch_size])
       rows = batch + batch[:1] * (self._batch_size - len(batch))
-      inputs = lay_out(rows, length, patches)
-      seeds = np.arange(first, first + len(rows), dtype=np.uint32) + np.uint32(seed)
-      ids_BxM, lengths_B = self._compiled(self._state, inputs, row_keys(seeds))
-      answers = zip(np.asarray(ids_BxM), np.asarray(lengths_B), strict=True)
-      texts += [self._tokenizer.text_tokenizer.decode(ids[:n]) for ids, n in list(answers)[: len(batch)]]
+      written = self._go_on(self._start(rows, seed + first, max(map(len, runs))), self._sampling.max_tokens)
+      texts += self._texts(written)[: len(batch)]
     return texts
 
+  def _start(self, rows: Sequence[Tokens], seed: int, longest: int = 0) -> 'Written':
+    longest = longest or max(len(run) for run in rows)
+    if longest + self._sampling.max_tokens > self._length:
+      raise InputError(f'{longest} tokens to read and {self._sampling.max_tokens} to write are more than '
+                       f'data.sequence_length={self._length}; shorten the text or write fewer')
+    inputs = lay_out(rows, round_up(longest, LENGTH_MULTIPLE), max(len(run.patches) for run in rows))
+    seeds = np.arange(len(rows), dtype=np.uint32) + np.uint32(seed)
+    return self._read(self._state, inputs, row_keys(seeds))
 
-def _generate(restore, sampling: Sampling, text_size, end_id, state, inputs, keys_B):
-  """Reads the inputs, then writes until every row has ended or `max_tokens` are written.
+  def _go_on(self, written: 'Written', stop: int) -> 'Written':
+    return self._write(self._state, written, min(stop, self._sampling.max_tokens))
 
-  Returns:
-    int32 [B, max_tokens] ids and int32 [B], how many of them come before the end token.
+  def _texts(self, written: 'Written') -> list[str]:
+    rows = zip(np.asarray(written.ids_BxM), np.asarray(written.lengths_B), strict=True)
+    return [self._tokenizer.text_tokenizer.decode(ids[:n]) for ids, n in rows]
+
+
+class Written(NamedTuple):
+  """What has been written so far.
+
+  Attributes:
+    step: int32 scalar, tokens written, those after a row's end included.
+    ids_BxM: int32, M = max_tokens.
+    lengths_B: int32, how many of them come before the end token.
+    x_BxD: hidden state that the next token is predicted from.
+    cache: of what was read and written.
+    keys_B: the rows' randomness.
   """
+
+  step: jax.Array
+  ids_BxM: jax.Array
+  lengths_B: jax.Array
+  x_BxD: jax.Array
+  cache: Cache
+  keys_B: jax.Array
+
+  @property
+  def unfinished(self) -> jax.Array:
+    """Whether there is room, and a row that has not ended."""
+    return (self.step < self.ids_BxM.shape[1]) & jnp.any(self.lengths_B == self.step)
+
+  @property
+  def ended(self) -> bool:
+    return not self.unfinished
+
+
+def _read(restore, max_tokens: int, state, inputs, keys_B) -> Written:
   decoder = restore(state)
   rows, length = inputs.tokens.shape
-  x_BxSxD, cache = decoder.extend(inputs, decoder.init_cache(rows, length + sampling.max_tokens))
+  x_BxSxD, cache = decoder.extend(inputs, decoder.init_cache(rows, length + max_tokens))
   x_BxD = jnp.take_along_axis(x_BxSxD, cache.lengths[:, None, None] - 1, axis=1)[:, 0]
+  none_B = jnp.zeros(rows, jnp.int32)
+  return Written(jnp.int32(0), jnp.zeros((rows, max_tokens), jnp.int32), none_B, x_BxD, cache, keys_B)
 
-  def unfinished(carry):
-    step, _, lengths_B, _, _ = carry
-    return (step < sampling.max_tokens) & jnp.any(lengths_B == step)
 
-  def write(carry):
-    step, ids_BxM, lengths_B, x_BxD, cache = carry
+def _write(restore, sampling: Sampling, text_size, end_id, state, written: Written, stop) -> Written:
+  """Writes until every row has ended or `stop` tokens are written."""
+  decoder = restore(state)
+
+  def write(written):
+    step, ids_BxM, lengths_B, x_BxD, cache, keys_B = written
     step_keys_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, step)
     ids_B = sample(
         decoder.logits(x_BxD, 0, text_size), step_keys_B, temperature=sampling.temperature, top_k=sampling.top_k,
         top_p=sampling.top_p)
     lengths_B += (lengths_B == step) & (ids_B != end_id)
     x_Bx1xD, cache = decoder.extend(single_token(ids_B, DOCUMENT_POSITION), cache)
-    return step + 1, ids_BxM.at[:, step].set(ids_B), lengths_B, x_Bx1xD[:, 0], cache
+    return Written(step + 1, ids_BxM.at[:, step].set(ids_B), lengths_B, x_Bx1xD[:, 0], cache, keys_B)
 
-  start = 0, jnp.zeros((rows, sampling.max_tokens), jnp.int32), jnp.zeros(rows, jnp.int32), x_BxD, cache
-  _, ids_BxM, lengths_B, _, _ = jax.lax.while_loop(unfinished, write, start)
-  return ids_BxM, lengths_B
+  return jax.lax.while_loop(lambda written: written.unfinished & (written.step < stop), write, written)

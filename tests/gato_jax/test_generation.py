@@ -106,3 +106,13 @@ def test_what_is_too_long_or_empty_is_an_error(model, tokenizer):
     writer.complete(['what is in the picture? ' * 20])
   with pytest.raises(InputError, match='empty'):
     writer.complete([''])
+
+
+def test_a_stream_says_what_complete_says(model, tokenizer):
+  """Greedy and drawn, in more than one piece; characters of several bytes are never cut."""
+  for settings in ({}, {'temperature': 1.0}):
+    generating = generator(model, tokenizer, batch_size=1, max_tokens=22, **settings)
+    pieces = list(generating.stream('go to', seed=5))
+    assert len(pieces) > 1
+    assert [''.join(pieces)] == generating.complete(['go to'], seed=5)
+    assert not any(piece.endswith('\ufffd') for piece in pieces[:-1])
