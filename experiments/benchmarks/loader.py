@@ -19,7 +19,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from typing import Any
@@ -32,6 +31,7 @@ from data_pipelines.datasets.prepare import open_sources, open_tokenizer
 from data_pipelines.loader import Loader, make_loader
 from data_pipelines.sequences.index import open_index
 from data_pipelines.sequences.plan import dataset_of
+from experiments.benchmarks.memory import peak_megabytes
 
 SECONDS = 10.0
 LONGER = 10
@@ -112,7 +112,7 @@ def measure(data_config: Any, entries: Sequence[str], times: int, folder: str, s
   measured = _timed(loader, seconds)
   loader.close()
   return {**measured, 'position_fill': round(loader.report()['position_fill'], 4),
-          'peak_megabytes': round(_peak_megabytes()), 'episodes': sum(map(len, sources))}
+          'peak_megabytes': round(peak_megabytes()), 'episodes': sum(map(len, sources))}
 
 
 def make_longer_indexes(data_config: Any, times: int, folder: str) -> None:
@@ -148,12 +148,3 @@ def _group(source: EpisodeSource) -> str:
     return 'text'
   pictures = source.kind != 'control' or any(spec.kind == 'image' for spec in source.task.observation.values())
   return 'pictures' if pictures else 'state'
-
-
-def _peak_megabytes() -> float:
-  """Of this process. Linux tells it in /proc; what getrusage tells there may be the parent's."""
-  try:
-    with open('/proc/self/status') as file:
-      return next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024
-  except OSError:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
