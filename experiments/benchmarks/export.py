@@ -36,10 +36,10 @@ def main(config: ml_collections.ConfigDict) -> None:
   result = {'benchmark': 'export', 'config': config.name}
   with tempfile.TemporaryDirectory() as folder:
     workdir, out = pathlib.Path(folder) / 'run', pathlib.Path(folder) / 'agent'
-    steps = ('save', save, (config, workdir)), ('export', measured_export, (workdir, out)), ('load', measured_load, (out,))
-    for name, function, arguments in steps:
+    steps = {'save': (save, config, workdir), 'export': (measured_export, workdir, out), 'load': (measured_load, out)}
+    for name, step in steps.items():
       with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        megabytes, seconds = pool.submit(function, *arguments).result()
+        megabytes, seconds = pool.submit(*step).result()
       if name != 'save':
         result |= {f'{name}_megabytes': round(megabytes), f'{name}_cpu_seconds': round(seconds, 1)}
     sizes = [path.stat().st_size / 2**20 for path in out.glob('model-*')]
