@@ -349,7 +349,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _absolute(path: str) -> epath.Path:
   """Addresses are whole as they are; `resolve` would take them for names of local folders."""
-  return epath.Path(path) if '://' in path else epath.Path(path).resolve()
+  return epath.Path(path) if '://' in str(path) else epath.Path(path).resolve()
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):
