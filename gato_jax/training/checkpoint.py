@@ -204,9 +204,10 @@ class Checkpoints:
   def _move_aside(self, steps: list[int]) -> None:
     target = self._workdir / UNREADABLE_FOLDER
     target.mkdir(parents=True, exist_ok=True)
+    if not target.exists():  # a bucket has no empty folders
+      (target / 'README.txt').write_text('Checkpoints that could not be read.')
     for step in steps:
-      before = len(list(target.iterdir())) if target.exists() else 0  # a bucket has no empty folders
-      (self._directory / str(step)).rename(target / f'{step}-{before}')
+      (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
 
   def _failure(self, step: int, error: Exception) -> InputError:
     self._error = None

@@ -55,4 +55,4 @@ def test_saved_in_a_bucket_and_restored_past_damage(bucket, tmp_path):
   [output] = finish(start(*settings, 'steps=6'))
   assert 'checkpoint of step 4' in output and 'cannot be read' in output
   assert 'going on from the checkpoint of step 2' in output
-  assert bucket.names(f'run/{UNREADABLE_FOLDER}/4-0/')
+  assert bucket.names(f'run/{UNREADABLE_FOLDER}/4-1/')
