@@ -70,6 +70,8 @@ EXTRAS = {
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'dev': [
+        'gcp-storage-emulator>=2024.8',  # checkpoints in a bucket, without one
+        'gcsfs>=2024.6',
         'hypothesis>=6.100',
         'kubeflow-trainer-api>=2.0',
         'pytest>=8.0',

@@ -60,7 +60,7 @@ class Target(NamedTuple):
       return self.chip.link if size <= _GPUS_PER_HOST else self.chip.outside
     if 'replica' in axes and self.slices > 1:
       return self.chip.outside
-    links, left = 0, size
+    links, left = 0, math.ceil(size / self.devices_per_chip)
     for side, ring in sorted(zip(self.shape, self.rings, strict=True), reverse=True):
       if left > 1:
         links += 2 if ring and left >= side else 1

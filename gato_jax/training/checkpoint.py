@@ -72,7 +72,7 @@ class Checkpoints:
     logging.getLogger('absl').setLevel(logging.ERROR)
     logging.getLogger('absl').addFilter(self._note)
     self._error: BaseException | None = None
-    self._workdir = epath.Path(workdir).resolve()
+    self._workdir = _absolute(workdir)
     self._directory = self._workdir / FOLDER
     self._policy = _preservation_policy(keep, keep_every, keep_best)
     self._group, self._timeout = group or Group(), timeout
@@ -204,6 +204,8 @@ class Checkpoints:
   def _move_aside(self, steps: list[int]) -> None:
     target = self._workdir / UNREADABLE_FOLDER
     target.mkdir(parents=True, exist_ok=True)
+    if not target.exists():  # a bucket has no empty folders
+      (target / 'README.txt').write_text('Checkpoints that could not be read.')
     for step in steps:
       (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
 
@@ -273,7 +275,7 @@ class ParameterReader:
 
 @contextlib.contextmanager
 def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
-  directory = epath.Path(workdir).resolve() / FOLDER
+  directory = _absolute(workdir) / FOLDER
   if not directory.exists():
     raise InputError(f'{workdir} has no checkpoints; train into it first, or name a run with --workdir')
   with ocp.training.Checkpointer(directory) as checkpointer:
@@ -344,6 +346,11 @@ def _is_news(record: logging.LogRecord) -> bool:
   """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
   message = record.getMessage()
   return not ('never retrieved' in message and f'/{FOLDER}/' in message)
+
+
+def _absolute(path: str) -> epath.Path:
+  """Addresses are whole as they are; `resolve` would take them for names of local folders."""
+  return epath.Path(path) if '://' in str(path) else epath.Path(path).resolve()
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

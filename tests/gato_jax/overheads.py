@@ -7,9 +7,11 @@ those of the process with all its threads; they say the same on a machine that o
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from typing import NamedTuple
 
+from gato_jax.training.checkpoint import FOLDER
 from tests.gato_jax.processes import finish, start
 from tests.gato_jax.training_run import CPU_LINE
 
@@ -61,7 +63,8 @@ def main() -> None:
     warm = account(folder, 'warm', *quiet)
     eight = account(folder, 'eight', *quiet, devices=8, cache='eight')
     saving = account(folder, 'saving', f'steps={STEPS}', 'checkpoint_every=10')
-    restarted = account(folder, 'saving', f'steps={STEPS + 2}', 'checkpoint_every=10')
+    shutil.rmtree(pathlib.Path(folder) / 'saving' / FOLDER / str(STEPS))  # as if it had been killed on the way there
+    restarted = account(folder, 'saving', f'steps={STEPS}', 'checkpoint_every=10')
   step = warm.seconds['step'] / STEPS
   print(json.dumps({
       'step_seconds': round(step, 4),
