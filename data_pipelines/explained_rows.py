@@ -61,6 +61,7 @@ class RowReader:
     clean = np.flatnonzero(~index.of_episodes(self.sources[source].noisy))
     episode = int(clean[0]) if len(clean) else 0
     stop = min(timesteps, int(index.lengths[episode]), self._fitting(index, episode))
+    stop = _outside_pictures(index, episode, stop)
     piece = (source, index.number(episode), 0, stop, 1, Role.WINDOW, False)
     return self._explained(np.array([piece], PIECE), length, length)
 
@@ -76,3 +77,12 @@ class RowReader:
   def _explained(self, pieces: np.ndarray, length: int, patches: int) -> ExplainedRow:
     row = lay_out(pieces, self._cache, length, patches, self.tokenizer.vocabulary.padding_id)
     return ExplainedRow(row, origins(pieces, row, self.sources, self.tokenizer))
+
+
+def _outside_pictures(index: EpisodeIndex, episode: int, stop: int) -> int:
+  """Where a page can be cut instead of at `stop`: before the picture there, or behind it if it is the first thing."""
+  patches = int(index.step_patches[episode])
+  for start in (index.picture_starts - index.step_starts[episode]).tolist():
+    if start < stop < start + patches:
+      return start or patches
+  return stop

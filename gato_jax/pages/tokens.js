@@ -278,5 +278,5 @@
   });
   for (const radio of document.querySelectorAll('input[name="view"]')) radio.addEventListener('change', paint);
   dark.addEventListener('change', paint);
-  choose(page.packed[0]);
+  choose(Number(choice.value));
 }
