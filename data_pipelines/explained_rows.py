@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
-from data_pipelines.loader import open_indexes
+from data_pipelines.loader import open_cache, open_indexes
 from data_pipelines.provenance import Origin, origins
 from data_pipelines.sequences.index import EpisodeIndex
 from data_pipelines.sequences.plan import PIECE, PackingPlan, Role
-from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
+from data_pipelines.sequences.rows import PackedBatch, lay_out
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 
 
@@ -45,7 +45,7 @@ class RowReader:
     self.indexes, _ = open_indexes(data_config, sources, tokenizer)
     self._plan = PackingPlan(data_config, sources, self.indexes, seed)
     self.shares = self._plan.shares
-    self._cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
+    self._cache = open_cache(data_config, sources, self.indexes, tokenizer)
     self._size = data_config.sequence_length, data_config.patches_per_row
 
   def packed(self, number: int) -> ExplainedRow:
