@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
-from data_pipelines.loader import open_indexes
+from data_pipelines.loader import open_cache, open_indexes
 from data_pipelines.provenance import Origin, origins
 from data_pipelines.sequences.index import EpisodeIndex
 from data_pipelines.sequences.plan import PIECE, PackingPlan, Role
-from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
+from data_pipelines.sequences.rows import PackedBatch, lay_out
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 
 
@@ -45,7 +45,7 @@ class RowReader:
     self.indexes, _ = open_indexes(data_config, sources, tokenizer)
     self._plan = PackingPlan(data_config, sources, self.indexes, seed)
     self.shares = self._plan.shares
-    self._cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes)
+    self._cache = open_cache(data_config, sources, self.indexes, tokenizer)
     self._size = data_config.sequence_length, data_config.patches_per_row
 
   def packed(self, number: int) -> ExplainedRow:
@@ -61,6 +61,7 @@ class RowReader:
     clean = np.flatnonzero(~index.of_episodes(self.sources[source].noisy))
     episode = int(clean[0]) if len(clean) else 0
     stop = min(timesteps, int(index.lengths[episode]), self._fitting(index, episode))
+    stop = _outside_pictures(index, episode, stop)
     piece = (source, index.number(episode), 0, stop, 1, Role.WINDOW, False)
     return self._explained(np.array([piece], PIECE), length, length)
 
@@ -76,3 +77,12 @@ class RowReader:
   def _explained(self, pieces: np.ndarray, length: int, patches: int) -> ExplainedRow:
     row = lay_out(pieces, self._cache, length, patches, self.tokenizer.vocabulary.padding_id)
     return ExplainedRow(row, origins(pieces, row, self.sources, self.tokenizer))
+
+
+def _outside_pictures(index: EpisodeIndex, episode: int, stop: int) -> int:
+  """Where a page can be cut instead of at `stop`: before the picture there, or behind it if it is the first thing."""
+  patches = int(index.step_patches[episode])
+  for start in (index.picture_starts - index.step_starts[episode]).tolist():
+    if start < stop < start + patches:
+      return start or patches
+  return stop

@@ -123,11 +123,17 @@ def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: S
   local_rows = range(batch_size) if local_rows is None else local_rows
   indexes, filtered = open_indexes(data_config, sources, tokenizer)
   plan = PackingPlan(data_config, sources, indexes, seed)
-  documents = {number: index.documents for number, index in enumerate(indexes) if index.documents}
-  cache = EpisodeCache(sources, tokenizer, data_config.cache_megabytes, documents)
+  cache = open_cache(data_config, sources, indexes, tokenizer)
   rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, local_rows)
   names = [source.name for source in sources]
   return Loader(rows, names, plan.shares, filtered, len(local_rows), data_config.read_threads)
+
+
+def open_cache(data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequence[EpisodeIndex],
+               tokenizer: SequenceTokenizer) -> EpisodeCache:
+  """The episodes that rows are laid out of; text from the tokens on disk, where an index has them."""
+  documents = {number: index.documents for number, index in enumerate(indexes) if index.documents}
+  return EpisodeCache(sources, tokenizer, data_config.cache_megabytes, documents)
 
 
 def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],

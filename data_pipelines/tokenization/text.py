@@ -48,8 +48,11 @@ class TextTokenizer:
     return self._processor.decode([int(i) for i in ids])
 
   def piece(self, token: int) -> str:
-    """The subword of an id as it stands in a text; a byte of a character that has none as `<0xE2>`, the end `</s>`."""
-    return self._processor.id_to_piece(token).replace(_SPACE_MARK, ' ')
+    """The subword of an id as it stands in a text; a byte that is no character is `<0xE2>`, the end `</s>`."""
+    piece = self._processor.id_to_piece(token)
+    if self._processor.is_byte(token) and int(piece[3:5], 16) < 0x80:
+      return chr(int(piece[3:5], 16))
+    return piece.replace(_SPACE_MARK, ' ')
 
   def save(self, path: str | os.PathLike) -> None:
     with open(path, 'wb') as file:

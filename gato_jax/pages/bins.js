@@ -6,7 +6,7 @@
     const {mu, m, bins, continuousStart} = vocabulary;
     const find = (id) => document.getElementById(id);
     const [curve, span, field, slider, output] = ['curve', 'span', 'value', 'slider', 'bin'].map(find);
-    const WIDTH = 640, HEIGHT = 320, LEFT = 44, RIGHT = 12, TOP = 12, BOTTOM = 34;
+    const WIDTH = 640, HEIGHT = 320, LEFT = 52, RIGHT = 12, TOP = 12, BOTTOM = 34;
     const law = () => document.querySelector('input[name="law"]:checked').value;
     const clip = (x) => Math.min(1, Math.max(-1, x));
     const muLaw = (x) => Math.sign(x) * Math.log1p(mu * Math.abs(x)) / Math.log1p(mu * m);
@@ -30,7 +30,7 @@
         draw('line', {class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: up(share), y2: up(share)});
         draw('line', {class: 'grid', x1: across(share * reach()), x2: across(share * reach()), y1: TOP, y2: HEIGHT - BOTTOM});
         draw('text', {x: LEFT - 6, y: up(share) + 4, 'text-anchor': 'end'}, String(share));
-        draw('text', {x: across(share * reach()), y: HEIGHT - BOTTOM + 18, 'text-anchor': share === 1 ? 'end' : 'middle'}, written(share * reach()));
+        draw('text', {x: across(share * reach()), y: HEIGHT - BOTTOM + 22, 'text-anchor': share === 1 ? 'end' : 'middle'}, written(share * reach()));
       }
     }
     function update() {

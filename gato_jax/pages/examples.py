@@ -88,7 +88,7 @@ def choose(sources: Sequence[EpisodeSource]) -> dict[str, tuple[int, int]]:
   control = [i for i, source in enumerate(sources) if source.kind == 'control']
   found = {
       'text': _first([i for kind in ('text', 'pages', 'vqa', 'caption') for i in _of_kind(sources, kind)]),
-      'picture': _first([*_of_kind(sources, 'vqa'), *_of_kind(sources, 'caption'),
+      'picture': _first([*(i for kind in ('vqa', 'caption') for i in _of_kind(sources, kind)),
                          *(i for i in control if 'image' in _kinds(sources[i]))]),
       'discrete': _first([i for i in control if sources[i].task.action.kind == 'discrete']),
       'continuous': _first([i for i in control if sources[i].task.action.kind == 'continuous'

@@ -17,6 +17,7 @@ _CELLS = 32  # of a strip that shows what a sequence looks like
 _PIXELS = 128  # that a small picture is drawn with
 _VIEWS = (('kind', 'modality'), ('segment', 'segment'), ('prompt', 'prompt'), ('target', 'target'),
           ('dataset', 'dataset'))
+_ROW_HEADER = ('row', 'tokens', 'segments', 'prompts', 'targets', 'patches', 'datasets')
 _SURPRISE = ('surprise', "the model's surprise")
 
 
@@ -34,7 +35,7 @@ def legend() -> Markup:
 
 def scaled(image: np.ndarray, alternative: str) -> Markup:
   """A picture, its pixels enlarged where it is small."""
-  return picture(image, alternative, max(1, _PIXELS // max(image.shape[:2])))
+  return picture(image, alternative, max(1, round(_PIXELS / max(image.shape[:2]))))
 
 
 def modalities(examples: Examples) -> Section:
@@ -51,8 +52,8 @@ def modalities(examples: Examples) -> Section:
   gato = element('div', element('strong', 'Gato'), element('span', 'one network, one set of weights'), class_='gato')
   drawing = element('div', _cards('In', into), gato, _cards('Out', out), class_='modalities')
   return Section('modalities', 'Modalities in and out', [
-      paragraph('Other models turn text into text, or text into pictures. A generalist agent reads text, pictures, joint '
-                'angles and button presses, and writes text and actions. Pictures only go in.'),
+      paragraph('Other models turn text into text, or text into pictures. A generalist agent reads text, pictures, '
+                'joint angles and button presses, and writes text and actions. Pictures only go in.'),
       figure(drawing, 'What this mixture holds of each, taken from its datasets.')])
 
 
@@ -121,14 +122,14 @@ def _first_segments(examples: Examples) -> list[tuple[str, Example, int, int]]:
 
 def loss_mask(examples: Examples) -> Section:
   """The same with what is predicted under it."""
-  shown = [(what, examples.alone[what]) for what in ('discrete', 'continuous', 'picture', 'text') if what in examples.alone]
-  strips = [element('div', element('h3', f'{example.source.name}'), strip(
+  shown = [examples.alone[what] for what in ('discrete', 'continuous', 'picture', 'text') if what in examples.alone]
+  strips = [element('div', element('h3', example.source.name), strip(
       example, 0, min(len(example.origins), _CELLS), f'Tokens of {example.source.name} and their targets',
-      data_targets='yes')) for _, example in shown]
+      data_targets='yes')) for example in shown]
   return Section('mask', 'What is learned: the loss mask', [
-      paragraph('Every token could be asked to predict the next one. Only text and actions are: under each token stands '
-                'its target, the token after it, and a dot where nothing is learned. The model never learns to predict '
-                'observations.'),
+      paragraph('Every token could be asked to predict the next one. Only those before text and actions are: under '
+                'each token stands its target, the token after it, and a dot where nothing is learned. The model '
+                'never learns to predict observations.'),
       figure(join(*strips), 'Upper line: what the model reads. Lower line: what it is to say there.')])
 
 
@@ -142,8 +143,8 @@ def control_loop(examples: Examples, data_config: Any) -> Section:
   task = example.source.task
   begin, separator, action, end = steps[0]
   stages = (
-      ('Prompt', paragraph(f'A demonstration of the same task may go first. In training, {data_config.prompt.share:.0%} '
-                           'of the windows have one before them.')),
+      ('Prompt', paragraph('A demonstration of the same task may go first. In training, '
+                           f'{data_config.prompt.share:.0%} of the windows have one before them, if it fits.')),
       ('Observe', strip(example, begin, separator, 'Observation', data_spans=spans[0])),
       ('Separate', strip(example, separator, action, 'Separator', data_spans=spans[1])),
       ('Predict', join(paragraph(f'{task.action.size} token{"s" if task.action.size > 1 else ""}, each drawn from what '
@@ -209,20 +210,22 @@ def _packed(examples: Examples, data_config: Any) -> list[Markup]:
   views = _VIEWS + (_SURPRISE,) * (rows[0].predictions is not None)
   radios = [element('label', element('input', type='radio', name='view', value=value, checked=not i), ' ', name)
             for i, (value, name) in enumerate(views)]
-  options = [element('option', str(i), value=example.number) for i, example in enumerate(rows)]
+  first = max(rows, key=lambda example: len({origin.source for origin in example.origins}))
+  options = [element('option', str(i), value=example.number, selected=example is first)
+             for i, example in enumerate(rows)]
   controls = element('div', element('fieldset', element('legend', 'Colour by'), *radios),
                      element('label', 'Row ', element('select', *options, id='row')), class_='controls')
   overview = element('canvas', role='img', id='overview', width=length, height=len(rows),
                      aria_label=f'{len(rows)} packed rows of {length} positions; the table below has their contents')
   return [
       element('h3', 'Packed rows'),
-      paragraph(f'A batch is rows of {length} positions. Each is packed with segments: windows of episodes, pictures with '
-                'their captions, stretches of text. Attention never crosses from one segment to another. A prompt and '
-                'its window are one segment. What is left over is padding.'),
+      paragraph(f'A batch is rows of {length} positions. Each is packed with segments: windows of episodes, pictures '
+                'with their captions, stretches of text. Attention never crosses from one segment to another. A prompt '
+                'and its window are one segment. What is left over is padding.'),
       figure(join(controls, element('ul', class_='legend', id='view-legend'), overview,
-                  strip(rows[0], 0, len(rows[0].origins), 'The tokens of the row', id='packed')),
+                  strip(first, 0, len(first.origins), 'The tokens of the row', id='packed')),
              'Above, the rows as a whole; choose a row by pressing on it. Below, that row token by token.',
-             numbers=table('What the rows hold', ('row', 'tokens', 'segments', 'prompts', 'targets', 'patches', 'datasets'),
+             numbers=table('What the rows hold', _ROW_HEADER,
                            [_row_numbers(examples, i, example) for i, example in enumerate(rows)]))]
 
 

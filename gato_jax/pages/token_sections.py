@@ -53,13 +53,17 @@ def values_to_tokens(examples: Examples, tokenizer: SequenceTokenizer, width: in
 
 def _layout(vocabulary: Vocabulary) -> Markup:
   """The ids there are."""
-  discrete = (f'{vocabulary.discrete_start:,} to {vocabulary.discrete_start + vocabulary.discrete_size - 1:,}')
-  rows = [('subwords of text', f'0 to {vocabulary.text_size - 1:,}'),
-          ('numbers, in bins', f'{vocabulary.continuous_start:,} to {vocabulary.continuous_start + vocabulary.bins - 1:,}'),
-          ('discrete values' + ', shared with text' * vocabulary.discrete_overlaps_text, discrete),
-          ('separator', f'{vocabulary.separator_id:,}'), ('patch: its vector comes from its pixels',
-                                                          f'{vocabulary.patch_id:,}'),
-          ('an action that is hidden', f'{vocabulary.hidden_action_id:,}'), ('padding', f'{vocabulary.padding_id:,}')]
+  def run(start: int, count: int) -> str:
+    return f'{start:,} to {start + count - 1:,}'
+
+  shared = ', shared with text' if vocabulary.discrete_overlaps_text else ''
+  rows = [('subwords of text', run(0, vocabulary.text_size)),
+          ('numbers, in bins', run(vocabulary.continuous_start, vocabulary.bins)),
+          (f'discrete values{shared}', run(vocabulary.discrete_start, vocabulary.discrete_size)),
+          ('separator', f'only {vocabulary.separator_id:,}'),
+          ('patch: its vector comes from its pixels', f'only {vocabulary.patch_id:,}'),
+          ('an action that is hidden', f'only {vocabulary.hidden_action_id:,}'),
+          ('padding', f'only {vocabulary.padding_id:,}')]
   return table('One vocabulary for all', ('what', 'ids'), rows)
 
 
@@ -133,8 +137,8 @@ def _controller(example: Example, table_VxD: np.ndarray | None, vocabulary: Voca
   return [figure(element('ol', *buttons, class_='stacks', aria_label='Buttons with their ids'),
                  f'{task.name} has {task.action.num_values} actions{more}, numbered like the buttons of a controller. '
                  'An action is one token, its number an id like any other.'),
-          figure(run, f'The first {len(presses)} actions of an episode. As with a special move in a fighting game, it is '
-                      'the order that does it.')]
+          figure(run, f'The first {len(presses)} actions of an episode. As with a special move in a fighting game, it '
+                      'is the order that does it.')]
 
 
 def _vector(example: Example, vocabulary: Vocabulary) -> list[Markup]:
@@ -144,9 +148,9 @@ def _vector(example: Example, vocabulary: Vocabulary) -> list[Markup]:
   rows = [_number_row(origin, vocabulary, origin in observed) for origin in (*observed, *actions)]
   header = ('item', 'value', 'squashed', 'bin', 'id', 'stands for', 'below')
   return [
-      paragraph(f'Observed numbers can be of any size. The mu-law squashes them into [-1, 1]: finely around 0, ever more '
-                f'coarsely up to {vocabulary.m:g}. Actions lie in [-1, 1] already. Then {vocabulary.bins:,} equal bins '
-                'make an id of each.'),
+      paragraph(f'Observed numbers can be of any size. The mu-law squashes them into [-1, 1]: finely around 0, ever '
+                f'more coarsely up to {vocabulary.m:g}. Actions lie in [-1, 1] already. Then {vocabulary.bins:,} equal '
+                'bins make an id of each.'),
       figure(table(f'Numbers of a timestep of {example.source.name}', header, rows),
              'The buttons put a number into the plot below.'),
       figure(_calculator(vocabulary, observed[0].value if observed else 0.5),

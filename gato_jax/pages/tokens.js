@@ -46,16 +46,21 @@
     node.append(...children);
     return node;
   }
+  document.head.append(make('style', {textContent: `.sheet { background-image: url(${page.sheet}); }`}));
   function patchStyle(node, patch, size) {
     const scale = size / 16;
-    node.style.backgroundImage = `url(${page.sheet})`;
+    node.classList.add('sheet');
     node.style.backgroundSize = `${page.sheetSize[0] * scale}px ${page.sheetSize[1] * scale}px`;
     node.style.backgroundPosition = `${-(patch % page.sheetColumns) * size}px ${-Math.floor(patch / page.sheetColumns) * size}px`;
   }
 
   // Colours of the views
   const hue = (i) => dark.matches ? `hsl(${Math.round(i * 137.5) % 360} 45% 27%)` : `hsl(${Math.round(i * 137.5) % 360} 62% 83%)`;
-  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let style = new Map();  // of the root's variables: to ask for one makes the browser lay out the page
+  function variable(name) {
+    if (!style.has(name)) style.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+    return style.get(name);
+  }
   const surprise = (row, i) => row.targetChances && row.targetChances[i] !== null ? -Math.log(Math.max(row.targetChances[i], 1e-9)) : null;
   function blend(share) {
     const [from, to] = ['--faint', '--surprise'].map((name) => variable(name).match(/\w\w/g).map((pair) => parseInt(pair, 16)));
@@ -243,6 +248,7 @@
   const choice = document.getElementById('row'), legend = document.getElementById('view-legend');
   const view = () => views[document.querySelector('input[name="view"]:checked').value];
   function paint() {
+    style = new Map();
     const context = overview.getContext('2d'), colour = view().colour;
     context.fillStyle = variable('--surface');
     context.fillRect(0, 0, overview.width, overview.height);
@@ -278,5 +284,5 @@
   });
   for (const radio of document.querySelectorAll('input[name="view"]')) radio.addEventListener('change', paint);
   dark.addEventListener('change', paint);
-  choose(page.packed[0]);
+  choose(Number(choice.value));
 }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_pipelines.datasets.episodes import Page
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 from data_pipelines.explained_rows import RowReader
@@ -10,7 +11,7 @@ from data_pipelines.loader import make_loader
 from data_pipelines.provenance import KINDS, origins
 from data_pipelines.sequences.plan import Role
 from data_pipelines.sequences.tokens import ACTION_POSITION, DOCUMENT_POSITION, SEPARATOR_POSITION
-from tests.data_pipelines.token_cases import data_config, mixed_sources, tokenizer
+from tests.data_pipelines.token_cases import MemorySource, data_config, mixed_sources, tokenizer
 
 ROWS = 8
 
@@ -110,8 +111,21 @@ def test_a_window_alone(reader):
   # 16 patches, a mission of 3 to 5 subwords, a direction, a separator and an action a timestep
   go_to = reader.alone(3, 1000)
   steps = go_to.origins[-1].timestep + 1
-  assert 256 // 24 <= steps <= 256 // 22 and sum(origin.kind == 'picture patch' for origin in go_to.origins) == 16 * steps
+  assert 256 // 24 <= steps <= 256 // 22
+  assert sum(origin.kind == 'picture patch' for origin in go_to.origins) == 16 * steps
   assert len(reader.alone(6, 1000).origins) == 256  # of a document, as much as a row holds
+
+
+@pytest.mark.parametrize(('texts', 'into'), [(('a ball', None, 'a key', None), 3), ((None, 'a key', None), 0)])
+def test_a_page_alone_is_not_cut_in_a_picture(texts, into):
+  lengths = [16 if text is None else len(tokenizer().text_tokenizer.encode(text)) for text in texts]
+  wanted = ''.join(('P' if text is None else 'T') * length for text, length in zip(texts, lengths, strict=True))
+  images = np.zeros((texts.count(None), 64, 64, 3), np.uint8)
+  config = data_config(mixture={'m3w': data_config().mixture['python_docs']})
+  reader = RowReader(config, [MemorySource('m3w', 'pages', [Page(texts, images)] * 3)], tokenizer(), 0)
+  kinds = [origin.kind for origin in reader.alone(0, sum(lengths[:into]) + 8).origins]
+  # before the picture there, or behind it where it is the first thing
+  assert ''.join('P' if kind == 'picture patch' else 'T' for kind in kinds) == wanted[:sum(lengths[:into]) or 16]
 
 
 def test_an_index_that_is_out_of_date(reader):
@@ -124,6 +138,6 @@ def test_an_index_that_is_out_of_date(reader):
 
 def test_pieces_of_bytes_and_spaces():
   text = tokenizer().text_tokenizer
-  ids = text.encode('the \u20ac', end=True).tolist()
+  ids = text.encode('the\n\x07 \u20ac', end=True).tolist()  # neither the bell nor the euro has a subword
   assert [text.piece(token) for token in ids[-4:]] == ['<0xE2>', '<0x82>', '<0xAC>', '</s>']
-  assert ''.join(text.piece(token) for token in ids[:-4]) == 'the '
+  assert ''.join(text.piece(token) for token in ids[:-4]) == 'the\n\x07 '

@@ -23,10 +23,10 @@ def tiny_config(**changes):
   return config
 
 
-def random_model(seed=1, **changes):
+def random_model(seed=1, vocabulary=VOCABULARY, **changes):
   """Graph and state of a tiny model; no parameter is at a trivial start, and nothing is compiled to make them."""
   generator = np.random.default_rng(seed)
-  graph, abstract = nnx.split(nnx.eval_shape(lambda: Gato(tiny_config(**changes), VOCABULARY, rngs=nnx.Rngs(0))))
+  graph, abstract = nnx.split(nnx.eval_shape(lambda: Gato(tiny_config(**changes), vocabulary, rngs=nnx.Rngs(0))))
 
   def noise(path, leaf):
     start = float(path[-1] == 'scale')

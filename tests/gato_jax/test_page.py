@@ -1,15 +1,18 @@
 import base64
 import html.parser
 import json
+import pathlib
 import re
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from gato_jax.pages import page as page_module
 from gato_jax.pages.page import Markup, Section, data, element, figure, page, paragraph, picture, svg, table
 from tests.gato_jax import pages_cases
 
+PAGES = pathlib.Path(page_module.__file__).parent
 HOSTILE = '</script><img src=x onerror="console.error(1)">\'&'
 
 
@@ -73,6 +76,11 @@ def test_data_survives_the_way_to_the_script():
   text = data('x', value)
   assert text.count('<') == 2
   assert json.loads(text[text.index('>') + 1:text.rindex('<')]) == value
+
+
+@pytest.mark.parametrize('script', sorted(path.name for path in PAGES.glob('*.js')))
+def test_scripts_put_text_in_as_text(script):
+  assert not re.search(r'innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(', (PAGES / script).read_text())
 
 
 def test_a_picture_is_embedded_pixel_by_pixel(image):
