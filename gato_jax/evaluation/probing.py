@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
-import os
 from typing import NamedTuple
 
 import ml_collections
@@ -49,16 +48,16 @@ def open_subject(workdir: str, data_dirs: Sequence[str]) -> Subject:
     InputError: the workdir has no checkpoint, or none of the directories has the mixture's datasets.
   """
   trained = load_trained(workdir)
-  problem = None
-  for data_dir in filter(os.path.isdir, dict.fromkeys(data_dirs)):
+  problems = []
+  for data_dir in dict.fromkeys(data_dirs):
     config = ml_collections.ConfigDict(trained.config.to_dict())
     config.data.dir = data_dir
     try:
       sources = (open_sources(config.data, split) for split in ('train', 'heldout'))
       return Subject(trained._replace(config=config), *sources)
     except InputError as error:
-      problem = problem or error
-  raise problem or InputError(f'none of {", ".join(data_dirs)} is a directory; give --config.data.dir=DIR')
+      problems.append(error)
+  raise problems[0]
 
 
 class Room(NamedTuple):
