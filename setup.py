@@ -26,6 +26,7 @@ CORE = [
     'pyyaml>=6.0',
     'rich>=13.0',
     'safetensors>=0.5',
+    'scipy>=1.15',  # bootstrap(rng=...)
     'sentencepiece>=0.2.0',
     'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.8',  # with ArrayRecord it needs no TensorFlow
@@ -94,6 +95,7 @@ setuptools.setup(
     package_data={
         'data_pipelines.environments': ['gaits/*.json', 'scores/*.json'],
         'experiments.examples': ['scores/*.json'],
+        'gato_jax.evaluation': ['published_results.json'],
         'gato_jax.pages': ['*.css', '*.js'],
     },
     install_requires=CORE,

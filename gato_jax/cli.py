@@ -205,11 +205,20 @@ def goodput(config: ml_collections.ConfigDict, workdir: str) -> None:
   print(report(workdir))
 
 
+@argument('--out', default='', metavar='FILE', help='where the page goes; by default WORKDIR/evaluation/report.html')
+def report(config: ml_collections.ConfigDict, workdir: str, out: str = '') -> None:
+  """Writes one page of what an evaluated run can do: scores, videos, answers, attention, learning curves, data."""
+  from gato_jax.pages.report import write_report_page
+
+  path = write_report_page(config, workdir, out)
+  print(f'{path}: {path.stat().st_size:,} bytes')
+
+
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
     for function in (
-        prepare, train, evaluate, generate, export, serve, quickstart, datasets, benchmark, inspect, plan, goodput,
-        illustrate)
+        prepare, train, evaluate, report, generate, export, serve, quickstart, datasets, benchmark, inspect, plan,
+        goodput, illustrate)
 }
 
 

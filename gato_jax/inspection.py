@@ -35,7 +35,7 @@ def inspect(config: Any, devices: int = 0, slices: int = 1) -> str:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
   total = sum(size for *_, size in lines)
   return '\n'.join([
-      yaml.safe_dump(_plain(config.to_dict()), sort_keys=False).rstrip(), '',
+      yaml.safe_dump(plain(config.to_dict()), sort_keys=False).rstrip(), '',
       f'{"array":{width}}  {"shape":24}  {"layout":44}  {"bytes a device":>16}', *table, '',
       f'{count:,} parameters on the mesh {dict(mesh.shape)}: {total:,} bytes of state a device'])
 
@@ -48,8 +48,8 @@ def _row(name: str, tree: Any) -> list[tuple[str, str, str, int]]:
       for path, leaf in jax.tree.leaves_with_path(tree)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
   """Without tuples, which YAML would mark as Python's own."""
   if isinstance(value, dict):
-    return {key: _plain(inner) for key, inner in value.items()}
-  return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return {key: plain(inner) for key, inner in value.items()}
+  return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

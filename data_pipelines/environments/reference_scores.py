@@ -37,6 +37,7 @@ from data_pipelines.errors import InputError
 
 FIRST_SEED = 2_000_000  # of neither demonstrations nor evaluation
 FOLDER = 'scores'
+_HUMAN_DOMAINS = ('atari',)  # whose published `expert` is a human
 
 
 class ReferenceScores(NamedTuple):
@@ -92,6 +93,12 @@ def published_scores() -> Mapping[str, ReferenceScores]:
       name: ReferenceScores(**fields, source=domain['source'])
       for domain in domains.values() for name, fields in domain['scores'].items()
   }
+
+
+def human_scores(name: str) -> ReferenceScores | None:
+  """A random agent's and a human's scores as published; None for a task, as most, of which nobody published any."""
+  measured = scored_as(name)
+  return published_scores().get(measured) if task_spec(measured).domain in _HUMAN_DOMAINS else None
 
 
 def measure(name: str, episodes: int) -> ReferenceScores:

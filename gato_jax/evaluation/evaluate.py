@@ -8,7 +8,7 @@ import ml_collections
 from rich.console import Console
 
 from data_pipelines.datasets.catalogue import SEED_LIMIT, requests
-from data_pipelines.environments.reference_scores import ReferenceScores, reference_scores
+from data_pipelines.environments.reference_scores import ReferenceScores, human_scores, reference_scores
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
@@ -87,8 +87,9 @@ def _collect(
       language = done.result
       line = LANGUAGE
     else:
-      reference = references[done.name]
-      scores[done.name] = task_score(specs[done.name].domain, done.result.scores, reference.random, reference.expert)
+      spec, reference = specs[done.name], references[done.name]
+      scores[done.name] = task_score(
+          spec.domain, done.result.scores, reference.random, reference.expert, human_scores(spec.name))
       line = _task_line(done, scores[done.name])
     console.print(f'[{number}/{len(jobs)}] {line}, {done.seconds:.0f} s', markup=False, highlight=False)
   return {name: scores[name] for name in specs}, language

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import functools
+from typing import NamedTuple
 
 from flax import nnx
 import jax
@@ -11,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from data_pipelines.datasets.catalogue import requests
-from data_pipelines.datasets.episodes import Episode, EpisodeSource
+from data_pipelines.datasets.episodes import CaptionedImage, Episode, EpisodeSource, ImageQuestion
 from data_pipelines.datasets.prepare import open_sources
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.sequences.rows import PackedBatch
@@ -48,6 +49,27 @@ class LanguageScores:
   unigram_nats_per_byte: float | None = None
 
 
+class Example(NamedTuple):
+  """One picture that was asked about.
+
+  Attributes:
+    image: uint8 [height, width, 3].
+    question: empty where a caption was asked for.
+    wanted: the dataset's answer or caption.
+    given: the model's.
+  """
+
+  image: np.ndarray
+  question: str
+  wanted: str
+  given: str
+
+  @property
+  def right(self) -> bool:
+    """To the letter, white space around it aside."""
+    return self.wanted.strip() == self.given.strip()
+
+
 def score_language(trained: Trained, config: ml_collections.ConfigDict) -> LanguageScores:
   """Scores all pictures and text of the mixture; datasets of one kind are taken together."""
   heldout = open_sources(config.data, 'heldout')
@@ -55,25 +77,35 @@ def score_language(trained: Trained, config: ml_collections.ConfigDict) -> Langu
            if request.type.kind != 'control']
   rng = np.random.default_rng(config.evaluation.seed)
   settings = config.evaluation
-  tokenizer = trained.tokenizer
   scores: dict[str, float] = {}
-  if questions := list(_draw(_of_kind(heldout, 'vqa'), settings.examples, rng)):
-    answers = [question.answer for question in questions]
-    longest = max(len(tokenizer.question(question.image, question.question)) for question in questions)
-    given = _generator(trained, longest).answer(
-        [question.image for question in questions], [question.question for question in questions])
+  if questions := draw(heldout, 'vqa', settings.examples, rng):
     # Training questions are drawn one at a time: their pictures together may not fit into memory.
     known = [known.answer for known in _draw(_of_kind(train, 'vqa'), BASELINE_SHARE * settings.examples, rng)]
-    scores |= {'vqa_accuracy': exact_match(given, answers), 'vqa_majority': majority_accuracy(known, answers)}
-  if pictures := list(_draw(_of_kind(heldout, 'caption'), settings.examples, rng)):
-    longest = max(len(tokenizer.caption(picture.image)) for picture in pictures)
-    given = _generator(trained, longest).caption([picture.image for picture in pictures])
-    scores['caption_accuracy'] = exact_match(given, [picture.caption for picture in pictures])
+    scores |= {'vqa_accuracy': share_right(answer(trained, questions)),
+               'vqa_majority': majority_accuracy(known, [question.answer for question in questions])}
+  if pictures := draw(heldout, 'caption', settings.examples, rng):
+    scores['caption_accuracy'] = share_right(caption(trained, pictures))
   if texts := _texts(_of_kind(heldout, 'text'), settings.text_characters, rng):
     known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_characters, rng)
-    nats, unigram_nats = text_loss(trained.model, tokenizer, trained.config.data.sequence_length, texts, known)
+    length = trained.config.data.sequence_length
+    nats, unigram_nats = text_loss(trained.model, trained.tokenizer, length, texts, known)
     scores |= {'nats_per_byte': nats, 'unigram_nats_per_byte': unigram_nats}
   return LanguageScores(**scores)
+
+
+def answer(trained: Trained, questions: Sequence[ImageQuestion]) -> list[Example]:
+  """Asks the model."""
+  longest = max(len(trained.tokenizer.question(each.image, each.question)) for each in questions)
+  given = _generator(trained, longest).answer(
+      [each.image for each in questions], [each.question for each in questions])
+  return [Example(each.image, each.question, each.answer, text) for each, text in zip(questions, given, strict=True)]
+
+
+def caption(trained: Trained, pictures: Sequence[CaptionedImage]) -> list[Example]:
+  """Has the model write captions."""
+  longest = max(len(trained.tokenizer.caption(each.image)) for each in pictures)
+  given = _generator(trained, longest).caption([each.image for each in pictures])
+  return [Example(each.image, '', each.caption, text) for each, text in zip(pictures, given, strict=True)]
 
 
 def _generator(trained: Trained, longest: int) -> Generator:
@@ -84,15 +116,15 @@ def _generator(trained: Trained, longest: int) -> Generator:
       sampling=Sampling(max_tokens=max(1, min(ANSWER_TOKENS, length - longest))))
 
 
-def exact_match(given: Sequence[str], wanted: Sequence[str]) -> float:
-  """Share of texts that are right to the letter, white space around them aside."""
-  return float(np.mean([a.strip() == b.strip() for a, b in zip(given, wanted, strict=True)]))
+def share_right(examples: Sequence[Example]) -> float:
+  """Share of the examples that are right."""
+  return float(np.mean([example.right for example in examples]))
 
 
 def majority_accuracy(known: Iterable[str], wanted: Sequence[str]) -> float:
   """What always giving the commonest of the known answers would score."""
   commonest, _ = Counter(answer.strip() for answer in known).most_common(1)[0]
-  return exact_match([commonest] * len(wanted), wanted)
+  return float(np.mean([answer.strip() == commonest for answer in wanted]))
 
 
 def text_loss(
@@ -171,6 +203,11 @@ def _row_loss(graphdef, settings: LossSettings, state, batch: PackedBatch) -> ja
   hidden_BxLxD = model(batch)
   return target_loss(
       hidden_BxLxD, model.embedding_table(), batch.targets, batch.loss_weights, batch.sources, settings).loss
+
+
+def draw(sources: Sequence[EpisodeSource], kind: str, count: int, rng: np.random.Generator) -> list[Episode]:
+  """`count` examples of all sources of a kind together, or all there are; fewer are the first of more."""
+  return list(_draw(_of_kind(sources, kind), count, rng))
 
 
 def _of_kind(sources: Sequence[EpisodeSource], kind: str) -> list[EpisodeSource]:

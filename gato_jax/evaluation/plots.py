@@ -18,9 +18,9 @@ def plot_loss(records: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
   """One curve a dataset from training's records; a dataset's tasks are averaged."""
   figure = Figure(figsize=(8, 4.5), layout='constrained')
   axes = figure.subplots()
-  for (dataset, (steps, losses)), colour in zip(_losses(records).items(), _colours(), strict=False):
+  for (dataset, (steps, losses)), colour in zip(losses_by_dataset(records).items(), _colours(), strict=False):
     axes.plot(steps, losses, color=colour, alpha=0.2, linewidth=0.8)
-    axes.plot(steps, _rolling_mean(losses), color=colour, label=dataset)
+    axes.plot(steps, rolling_mean(losses), color=colour, label=dataset)
   axes.set(xlabel='update', ylabel='nats a target', title='Training loss by dataset')
   if axes.lines:
     axes.legend(frameon=False, ncols=2)
@@ -60,7 +60,7 @@ def plot_figure_5(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
   _save(figure, path)
 
 
-def _losses(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def losses_by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Dataset -> (steps, losses). A dataset is left out of the records of steps that had none of its targets."""
   curves: dict[str, tuple[list[int], list[float]]] = {}
   for record in records:
@@ -74,7 +74,8 @@ def _losses(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray,
   return {dataset: (np.asarray(steps), np.asarray(means)) for dataset, (steps, means) in sorted(curves.items())}
 
 
-def _rolling_mean(values: np.ndarray) -> np.ndarray:
+def rolling_mean(values: np.ndarray) -> np.ndarray:
+  """The mean over SMOOTHING values around each; the ends count as often as they are missing."""
   width = min(SMOOTHING, len(values))
   padded = np.pad(values, (width // 2, width - 1 - width // 2), mode='edge')
   return np.convolve(padded, np.full(width, 1 / width), mode='valid')

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gato_jax.evaluation.language import LanguageScores
+from gato_jax.evaluation.published import published_results
 from gato_jax.evaluation.scores import TaskScore, summary
 
 TRAINING_KEYS = ('steps', 'tokens', 'seconds', 'packing_fill', 'tokens_per_second')
@@ -57,21 +58,45 @@ def write_report(report: Mapping[str, Any], path: pathlib.Path) -> None:
 def print_report(report: Mapping[str, Any], console: Console) -> None:
   """The scores as tables."""
   console.print(_task_table(report))
+  console.print(_domain_table(report))
   console.print(_other_table(report))
 
 
 def _task_table(report: Mapping[str, Any]) -> Table:
-  table = Table(title='Control: 0 is random, 100 the expert', box=rich.box.SIMPLE, pad_edge=False)
-  for heading in ('task', 'score', 'random', 'expert', 'normalised', 'episodes'):
-    table.add_column(heading, justify='left' if heading == 'task' else 'right')
+  table = Table(title='Control: 0 is random, 100 the expert', box=rich.box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+  for heading in ('task', 'score', 'random', 'expert', 'normalised, 95%', 'episodes'):
+    table.add_column(heading, justify='left' if heading == 'task' else 'right', overflow='fold')
   for domain, mean in report['summary']['mean_by_domain'].items():
-    table.add_row(f'[bold]{domain}[/]', '', '', '', f'[bold]{mean:.1f}[/]', '')
+    interval = interval_text(report['summary']['interval_by_domain'][domain])
+    table.add_row(f'[bold]{domain}[/]', '', '', '', f'[bold]{mean:.1f} {interval}[/]', '')
     for name, task in report['tasks'].items():
       if task['domain'] == domain:
         colour = 'green' if task['normalised'] >= 50 else 'red'
         scores = (f'{task[key]:.2f}' for key in ('score', 'random', 'expert'))
         name = name.removeprefix(f'{domain}/')
-        table.add_row(f'  {name}', *scores, f'[{colour}]{task["normalised"]:.1f}[/]', str(task['episodes']))
+        normalised = f'[{colour}]{task["normalised"]:.1f}[/] {interval_text(task["interval"])}'
+        table.add_row(f'  {name}', *scores, normalised, str(task['episodes']))
+  return table
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+  """`(low to high)`, rounded; empty where there is none."""
+  return '' if interval is None else f'({interval[0]:.0f} to {interval[1]:.0f})'
+
+
+def _domain_table(report: Mapping[str, Any]) -> Table:
+  """The domains' means beside what others published of theirs."""
+  published = list(published_results())
+  human = report['summary']['human_normalised_by_domain']
+  table = Table(title='By domain, beside others (of other experts and tasks)', box=rich.box.SIMPLE,
+                pad_edge=False)
+  table.add_column('domain')
+  for heading in ('this run', *(['human-normalised'] if human else []),
+                  *(f'{each.name}, published' for each in published)):
+    table.add_column(heading, justify='right')
+  for domain, mean in report['summary']['mean_by_domain'].items():
+    of_human = [_number(human.get(domain))] if human else []
+    table.add_row(domain, f'{mean:.1f}', *of_human, *(each.score(domain) for each in published))
   return table
 
 

@@ -1,10 +1,15 @@
-"""Rollouts as animated GIFs, which any browser and README shows."""
+"""Rollouts as animated GIFs, which any browser and README shows, and an expert's rollout beside them."""
 
 from collections.abc import Sequence
 import pathlib
 
 import imageio.v3 as imageio
 import numpy as np
+
+from data_pipelines.environments.collection import collect_episode
+from data_pipelines.environments.registry import make, make_expert
+from data_pipelines.environments.simulation import SimulatedEnvironment
+from data_pipelines.environments.specs import Observation, StepResult
 
 MAX_FRAMES = 120
 MAX_HEIGHT = 256  # pixels
@@ -21,3 +26,49 @@ def write_gif(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
   factor = -(-frames[0].shape[0] // MAX_HEIGHT)
   path.parent.mkdir(parents=True, exist_ok=True)
   imageio.imwrite(path, [frame[::factor, ::factor] for frame in frames], duration=FRAME_MILLISECONDS, loop=0)
+
+
+def expert_frames(task: str, seed: int) -> list[np.ndarray]:
+  """The task's expert in the episode that `seed` determines; empty where the task cannot be drawn.
+
+  Raises:
+    InputError: the simulator is not installed, or the task has no expert.
+    ExpertFailure: the expert failed.
+  """
+  environment = make(task)
+  try:
+    drawn = _Drawn(environment)
+    collect_episode(drawn, make_expert(environment), seed, noise=False)
+    return drawn.frames
+  finally:
+    environment.close()
+
+
+class _Drawn:
+  """An environment that is drawn as `rollouts.play` draws it, while somebody else plays."""
+
+  def __init__(self, environment: SimulatedEnvironment):
+    self._environment = environment
+    self._every = frame_interval(environment.spec.max_steps)
+    self.frames: list[np.ndarray] = []
+
+  def __getattr__(self, name: str):
+    return getattr(self._environment, name)
+
+  def reset(self, seed: int) -> Observation:
+    observation = self._environment.reset(seed)
+    self._steps = 0
+    self._draw()
+    return observation
+
+  def step(self, action: np.ndarray) -> StepResult:
+    result = self._environment.step(action)
+    self._steps += 1
+    if result.terminated or result.truncated or self._steps % self._every == 0:
+      self._draw()
+    return result
+
+  def _draw(self) -> None:
+    frame = self._environment.render()
+    if frame is not None:
+      self.frames.append(frame)

@@ -47,6 +47,14 @@ def masked_attention(
   Returns:
     [B, Q, H, K] in the dtype of the values.
   """
+  weights_BxHxQxJ = masked_weights(q_BxQxHxK, k_BxJxHxK, mask_BxQxJ, distances_BxQxJ, relative)
+  return jnp.einsum('bhqj,bjhk->bqhk', weights_BxHxQxJ.astype(v_BxJxHxK.dtype), v_BxJxHxK)
+
+
+def masked_weights(
+    q_BxQxHxK: jax.Array, k_BxJxHxK: jax.Array, mask_BxQxJ: jax.Array, distances_BxQxJ: jax.Array,
+    relative: Relative | None) -> jax.Array:
+  """How much each query looks at each key: float32 [B, H, Q, J], 1 in sum over the keys."""
   scores = _dot('bqhk,bjhk->bhqj', q_BxQxHxK, k_BxJxHxK)
   if relative is not None:
     by_distance = _dot('bqhk,jhk->bhqj', relative.queries_BxLxHxK, relative.keys_JxHxK)
@@ -54,8 +62,7 @@ def masked_attention(
     index = jnp.broadcast_to(index, (*by_distance.shape[:3], index.shape[-1]))
     scores += jnp.take_along_axis(by_distance, index, axis=-1)
   scores = jnp.where(mask_BxQxJ[:, None], scores * q_BxQxHxK.shape[-1] ** -0.5, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v_BxJxHxK.dtype)
-  return jnp.einsum('bhqj,bjhk->bqhk', weights, v_BxJxHxK)
+  return jax.nn.softmax(scores, axis=-1)
 
 
 def reference_attention(q, k, v, segment_ids_BxL, relative=None):

@@ -11,6 +11,7 @@ from data_pipelines.errors import InputError
 from gato_jax.config import default_config, mixture_entry
 from gato_jax.evaluation import evaluate as evaluation
 from gato_jax.evaluation.jobs import Job, run_jobs
+from gato_jax.pages.report import write_report_page
 from gato_jax.training.loop import train
 
 pytest.importorskip('gymnasium')
@@ -76,6 +77,10 @@ def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
   assert json.loads((folder / 'report.json').read_text()) == json.loads(json.dumps(reports[1]))
   for name in ('loss.png', 'scores.png', 'figure_5.png', 'classic_control.gif'):
     assert (folder / name).stat().st_size > 1000
+  page = write_report_page(config, workdir).read_text()
+  shown = {name for name in ('rollouts', 'examples', 'attention', 'map', 'learning', 'time', 'data')
+           if 'missing' not in page.partition(f'<section id="{name}"')[2].partition('</section>')[0]}
+  assert shown == {'rollouts', 'examples', 'map', 'learning', 'time', 'data'}  # no picture has more than one patch
 
 
 def test_jobs_run_longest_first_and_raise_what_they_raise():

@@ -15,7 +15,14 @@ from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.inputs import lay_out
 from gato_jax.config import default_config, mixture_entry, model_config
-from gato_jax.evaluation.language import exact_match, majority_accuracy, score_language, text_loss, unigram_prices
+from gato_jax.evaluation.language import (
+    Example,
+    majority_accuracy,
+    score_language,
+    share_right,
+    text_loss,
+    unigram_prices,
+)
 from gato_jax.model.gato import Gato
 from gato_jax.training.restore import Trained
 from tests.data_pipelines.dataset_cases import build
@@ -31,7 +38,8 @@ def tokenizer():
 
 
 def test_answers_are_compared_to_the_letter_but_for_outer_space():
-  assert exact_match([' red', 'blue', 'Yes'], ['red', 'red', 'yes']) == pytest.approx(1 / 3)
+  examples = [Example(None, '', wanted, given) for wanted, given in (('red', ' red'), ('red', 'blue'), ('yes', 'Yes'))]
+  assert share_right(examples) == pytest.approx(1 / 3)
 
 
 def test_majority_is_the_commonest_training_answer():

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from data_pipelines.environments.registry import make, make_expert
 from gato_jax.config import default_config
 from gato_jax.evaluation.language import LanguageScores
 from gato_jax.evaluation.plots import plot_figure_5, plot_loss, plot_scores
 from gato_jax.evaluation.report import build_report, print_report, training_summary, write_report
 from gato_jax.evaluation.scores import TaskScore
-from gato_jax.evaluation.videos import MAX_FRAMES, frame_interval, write_gif
+from gato_jax.evaluation.videos import MAX_FRAMES, expert_frames, frame_interval, write_gif
 
 TASKS = {
-    'dm_control/reacher-easy': TaskScore('dm_control', 500.0, 50.0, 950.0, 50.0, 10),
+    'dm_control/reacher-easy': TaskScore('dm_control', 500.0, 50.0, 950.0, 50.0, 2, (400.0, 600.0), (38.9, 61.1)),
     'babyai/GoToLocalS5N2-v0': TaskScore('babyai', 0.9, 0.1, 1.0, 88.9, 10),
     'classic_control/LunarLander-v3': TaskScore('classic_control', -147.66, -180.25, 236.61, 8.1, 10),
     'metaworld/button-press-topdown-v3': TaskScore('metaworld', 1.0, 0.0, 1.0, 100.0, 10),
@@ -38,10 +39,14 @@ def test_report_has_the_agreed_keys(config, tmp_path):
   read = json.loads((tmp_path / 'report.json').read_text())
   assert set(read) == {'tasks', 'summary', 'vqa', 'captions', 'text', 'training', 'config'}
   assert read['tasks']['dm_control/reacher-easy'] == {
-      'domain': 'dm_control', 'score': 500.0, 'random': 50.0, 'expert': 950.0, 'normalised': 50.0, 'episodes': 10}
+      'domain': 'dm_control', 'score': 500.0, 'random': 50.0, 'expert': 950.0, 'normalised': 50.0, 'episodes': 2,
+      'episode_scores': [400.0, 600.0], 'interval': [38.9, 61.1], 'human_normalised': None}
   assert read['summary'] == {
       'share_at_or_above_50': 0.75,
-      'mean_by_domain': {'dm_control': 50.0, 'babyai': 88.9, 'classic_control': 8.1, 'metaworld': 100.0}}
+      'mean_by_domain': {'dm_control': 50.0, 'babyai': 88.9, 'classic_control': 8.1, 'metaworld': 100.0},
+      'interval_by_domain': {'dm_control': pytest.approx([350 / 9, 550 / 9]), 'babyai': None, 'classic_control': None,
+                             'metaworld': None},
+      'human_normalised_by_domain': {}}
   assert read['vqa'] == {'accuracy': 0.6, 'majority': 0.35}
   assert read['captions'] == {'accuracy': 0.5}
   assert read['text'] == {'nats_per_byte': 1.5, 'unigram_nats_per_byte': 2.5}
@@ -64,7 +69,7 @@ def test_tables_show_every_task_and_each_domains_mean(config):
   print_report(build_report(TASKS, LANGUAGE, training_summary(RECORDS, config), config), console)
   text = console.export_text()
   for part in ('  reacher-easy', '950.00', '88.9', '  GoToLocalS5N2-v0', '  button-press-topdown-v3', '75.0%', '60.0%',
-               '1.500', '20,000'):
+               '1.500', '20,000', '50.0 (39 to 61)', 'JAT, published', '65 (64 to 67)', '93.2'):
     assert part in text
 
 
@@ -94,3 +99,19 @@ def test_gif_keeps_its_frames_and_is_made_small(tmp_path):
   np.testing.assert_allclose(read[..., 0].mean((1, 2)), [0, 60, 120, 180], atol=2)
   assert frame_interval(1000) * MAX_FRAMES >= 1000
   assert frame_interval(64) == 1
+
+
+def test_the_experts_video_is_of_the_experts_episode():
+  pytest.importorskip('gymnasium')
+  frames = expert_frames('classic_control/MountainCar-v0', 1_000_000)
+  environment = make('classic_control/MountainCar-v0')
+  expert, observation = make_expert(environment), environment.reset(1_000_000)
+  np.testing.assert_array_equal(frames[0], environment.render())
+  expert.reset()
+  steps, ended = 0, False
+  while not ended:
+    result = environment.step(expert.act(observation))
+    observation, ended, steps = result.observation, result.terminated or result.truncated, steps + 1
+  np.testing.assert_array_equal(frames[-1], environment.render())
+  assert len(frames) == 1 + steps // 2 + steps % 2  # 200 steps at most: every second one is drawn, and the last
+  environment.close()
