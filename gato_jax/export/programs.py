@@ -53,13 +53,13 @@ def write_programs(folder: pathlib.Path, definition: ModelDefinition, ids: int) 
     return decoder.logits(x_BxD, 0, ids)
 
   B, S, P, C = jax_export.symbolic_shape('B, S, P, C', constraints=['S <= C'])
-  (rows,) = jax_export.symbolic_shape('B')  # which has no constraint on sizes that are not there
-  sizes, small = (_counts(B), _counts(C)), (_counts(1), _counts(8))
-  cache = jax.eval_shape(open_cache, leaves, *sizes)
-  hidden = jax.eval_shape(extend, leaves, _inputs(1, 2, 0), jax.eval_shape(open_cache, leaves, *small))[0]
+  rows, places = jax_export.symbolic_shape('B, C')  # which have no constraint on sizes that are not there
+  cache = jax.eval_shape(open_cache, leaves, _counts(B), _counts(C))
+  small = jax.eval_shape(open_cache, leaves, _counts(1), _counts(8))
+  hidden = jax.eval_shape(extend, leaves, _inputs(1, 2, 0), small)[0]
   programs = (
       (prepare, weights),
-      (open_cache, leaves, *sizes),
+      (open_cache, leaves, _counts(rows), _counts(places)),
       (extend, leaves, _inputs(B, S, 0), cache),
       (extend, leaves, _inputs(B, S, P), cache),
       (logits, leaves, jax.ShapeDtypeStruct((rows, hidden.shape[-1]), hidden.dtype)),

@@ -34,13 +34,12 @@ class Decoder(nnx.Module):
 
   def logits(self, x: jax.Array, start: int, stop: int) -> jax.Array:
     """Scores of the ids [start, stop), float32 [..., stop - start], of hidden states [..., D]."""
-    table_VxD = self.embedding.tokens()[start:stop].astype(self.dtype)
-    return jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
+    table_VxD = self.embedding.tokens()[start:stop].astype(_stored(self.dtype))
+    return jnp.einsum('...d,vd->...v', x.astype(table_VxD.dtype), table_VxD, preferred_element_type=jnp.float32)
 
   def init_cache(self, batch_size: int, capacity: int, prompts: bool = False) -> Cache:
     """An empty cache for rows that remember at most `capacity` tokens; `prompts`: some of them for good."""
-    # A CPU computes with float32 whatever is stored, and takes longer to convert than to read.
-    dtype = jnp.float32 if platform() == 'cpu' else self.dtype
+    dtype = _stored(self.dtype)
 
     def layers():
       return tuple(jnp.zeros((batch_size * self.heads, self.head_size, capacity), dtype) for _ in self.blocks)
@@ -115,6 +114,11 @@ def _scores(q_BxSxHxK: jax.Array, keys_GxKxC: jax.Array) -> jax.Array:
   q_GxSxK = q_BxSxHxK.swapaxes(1, 2).reshape(rows * heads, tokens, size).astype(keys_GxKxC.dtype)
   scores_GxSxC = jnp.einsum('gsk,gkc->gsc', q_GxSxK, keys_GxKxC, preferred_element_type=jnp.float32)
   return scores_GxSxC.reshape(rows, heads, tokens, -1)
+
+
+def _stored(dtype: jnp.dtype) -> jnp.dtype:
+  """A CPU computes with float32 whatever is stored, and takes longer to convert than to read."""
+  return jnp.dtype(jnp.float32) if platform() == 'cpu' else dtype
 
 
 def _plain_table(embedding: Embedding) -> Embedding:
