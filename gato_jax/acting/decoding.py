@@ -76,7 +76,7 @@ def begin(restore, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
     row: which one.
     inputs: the prompt, one row; of length 0 without one.
   """
-  one = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row, 1), cache)
+  one = cache.row(row)
   nothing = jnp.zeros(1, jnp.int32)
   one = one._replace(lengths=nothing, starts=nothing)
   if cache.prompts is not None:
@@ -84,7 +84,7 @@ def begin(restore, state, cache: Cache, row, inputs: TokenInputs) -> Cache:
     one = one._replace(starts=tokens, prompts=tokens)
   if inputs.tokens.shape[1]:
     one = restore(state).extend(inputs, one)[1]
-  return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, row, 0), cache, one)
+  return cache.with_row(row, one)
 
 
 def decode(restore, decoding: Decoding, state, cache: Cache, starts_B, inputs: TokenInputs, keys_B, times_B):

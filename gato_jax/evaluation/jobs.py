@@ -47,7 +47,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
     return
   context = multiprocessing.get_context('spawn')
   workers = min(workers, len(jobs))
-  with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_use_one_core) as pool:
+  with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_core) as pool:
     futures = [pool.submit(_run, job) for job in jobs]
     try:
       for future in concurrent.futures.as_completed(futures):
@@ -65,7 +65,7 @@ def _run(job: Job) -> Done:
   return Done(job.name, result, time.monotonic() - start)
 
 
-def _use_one_core() -> None:
+def use_one_core() -> None:
   """Small models play fastest as one single-threaded process a core; and sums keep one order of their terms."""
   os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_cpu_multi_thread_eigen=false'
   os.environ['NPROC'] = '1'

@@ -190,10 +190,10 @@ def _packed(rows: Sequence, length: int) -> PackedBatch:
   inputs = lay_out(rows, length, 0)
   weights = np.zeros(inputs.tokens.shape, np.float32)
   weights[:, :-1] = inputs.valid[:, 1:]
+  positions = np.tile(np.arange(length, dtype=np.int32), (len(rows), 1))
   return PackedBatch(
       tokens=inputs.tokens, targets=np.roll(inputs.tokens, -1, axis=1), loss_weights=weights,
-      segment_ids=inputs.valid.astype(np.int32), local_positions=inputs.local_positions,
-      positions=np.broadcast_to(np.arange(length, dtype=np.int32), inputs.tokens.shape),
+      segment_ids=inputs.valid.astype(np.int32), positions=positions, local_positions=inputs.local_positions,
       sources=np.zeros(inputs.tokens.shape, np.int16), patches=inputs.patches, patch_positions=inputs.patch_positions,
       patch_intervals=inputs.patch_intervals)
 

@@ -1,6 +1,7 @@
 """The model's functions as StableHLO, for those who have jax but not flax: written here, run by `runner`.
 
   prepare           weights by name -> what the others compute with
+  open_cache        an empty cache of B rows with C places (`Decoder.init_cache`); B and C are the arguments' sizes
   extend            reads S new tokens of B rows into a cache of C places (`Decoder.extend`), rows without pictures
   extend_pictures   the same, with P patches a row
   logits            hidden states [B, D] -> scores of all ids [B, V]
@@ -38,6 +39,10 @@ def write_programs(folder: pathlib.Path, definition: ModelDefinition, ids: int) 
   def prepare(weights):
     return jax.tree.leaves(nnx.split(_decoder(definition, structure, weights))[1])
 
+  def open_cache(leaves, rows, places):
+    decoder = nnx.merge(graph, jax.tree.unflatten(state, leaves))
+    return tuple(decoder.init_cache(rows.shape[0], places.shape[0], True))
+
   def extend(leaves, inputs, cache):
     decoder = nnx.merge(graph, jax.tree.unflatten(state, leaves))
     x_BxSxD, cache = decoder.extend(TokenInputs(*inputs), Cache(*cache))
@@ -48,11 +53,13 @@ def write_programs(folder: pathlib.Path, definition: ModelDefinition, ids: int) 
     return decoder.logits(x_BxD, 0, ids)
 
   B, S, P, C = jax_export.symbolic_shape('B, S, P, C', constraints=['S <= C'])
-  (rows,) = jax_export.symbolic_shape('B')  # which has no constraint on sizes that are not there
-  cache = _cache(graph, leaves, state, B, C)
-  hidden = jax.eval_shape(extend, leaves, _inputs(1, 2, 0), _cache(graph, leaves, state, 1, 8))[0]
+  rows, places = jax_export.symbolic_shape('B, C')  # which have no constraint on sizes that are not there
+  cache = jax.eval_shape(open_cache, leaves, _counts(B), _counts(C))
+  small = jax.eval_shape(open_cache, leaves, _counts(1), _counts(8))
+  hidden = jax.eval_shape(extend, leaves, _inputs(1, 2, 0), small)[0]
   programs = (
       (prepare, weights),
+      (open_cache, leaves, _counts(rows), _counts(places)),
       (extend, leaves, _inputs(B, S, 0), cache),
       (extend, leaves, _inputs(B, S, P), cache),
       (logits, leaves, jax.ShapeDtypeStruct((rows, hidden.shape[-1]), hidden.dtype)),
@@ -80,13 +87,6 @@ def _inputs(B: Any, S: Any, P: Any) -> tuple:
       array(jnp.uint8, P, PATCH_SIZE, PATCH_SIZE, 3), array(jnp.int32, P), array(jnp.uint8, P, 2, 2)))
 
 
-def _cache(graph: Any, leaves: list, state: Any, B: Any, C: Any) -> tuple:
-  """Shapes of a cache with prompts; a row without one has a prompt of no tokens."""
-  def open_cache(leaves):
-    return nnx.merge(graph, jax.tree.unflatten(state, leaves)).init_cache(1, 8, True)
-
-
-  def array(leaf):
-    return jax.ShapeDtypeStruct((B, *leaf.shape[1:-1], C) if leaf.ndim > 1 else (B,), leaf.dtype)
-
-  return tuple(jax.tree.map(array, jax.eval_shape(open_cache, leaves)))
+def _counts(size: Any) -> jax.ShapeDtypeStruct:
+  """An array that tells a program a size."""
+  return jax.ShapeDtypeStruct((size,), jnp.bool_)

@@ -27,7 +27,7 @@ from gato_jax.export.weights import read_weights
 from gato_jax.model.cache import Cache, TokenInputs
 
 FOLDER, SUFFIX = 'programs', '.stablehlo'
-PROGRAMS = ('prepare', 'extend', 'extend_pictures', 'logits')
+PROGRAMS = ('prepare', 'open_cache', 'extend', 'extend_pictures', 'logits')
 
 
 def load(path: str) -> Agent:
@@ -60,13 +60,8 @@ class _Decoder:
     return scores.reshape(*x.shape[:-1], -1)[..., start:stop]
 
   def init_cache(self, batch_size: int, capacity: int, prompts: bool = False) -> Cache:
-    _, _, cache = jax.tree.unflatten(self._programs['extend'].in_tree, self._programs['extend'].in_avals)[0]
-
-    def zeros(aval):
-      shape = (batch_size, *aval.shape[1:-1], capacity) if aval.ndim > 1 else (batch_size,)
-      return jnp.zeros(shape, aval.dtype)
-
-    cache = Cache(*jax.tree.map(zeros, cache))
+    counts = (jnp.zeros((size,), jnp.bool_) for size in (batch_size, capacity))
+    cache = Cache(*self._programs['open_cache'].call(self._leaves, *counts))
     return cache if prompts else cache._replace(prompts=None)
 
   def extend(self, inputs: TokenInputs, cache: Cache) -> tuple[jax.Array, Cache]:

@@ -17,24 +17,17 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array, Relative | None], tuple[jax.
 
 
 class Places(NamedTuple):
-  """What attention knows of positions; one of the two fields, or neither.
+  """What attention knows of positions; one of the fields, or none.
 
   Attributes:
     rotary: cosines and sines [B, L, 1, K/2].
     distances_JxD: sinusoid code of the distances 0..J-1.
+    codes: the layer's projection of it, made before, in the form in which `attend` wants it.
   """
 
   rotary: tuple[jax.Array, jax.Array] | None = None
   distances_JxD: jax.Array | None = None
-
-  @classmethod
-  def of(cls, kind: str, positions_BxL: jax.Array, distances: int, head_size: int, width: int) -> 'Places':
-    """What `model.positions = kind` asks for."""
-    if kind == 'rope':
-      return cls(rotary=positions.rotary_angles(positions_BxL, head_size))
-    if kind == 'transformer_xl':
-      return cls(distances_JxD=positions.distance_sinusoids(distances, width))
-    return cls()
+  codes: jax.Array | None = None
 
 
 class SelfAttention(nnx.Module):
@@ -64,11 +57,15 @@ class SelfAttention(nnx.Module):
       q, k = positions.rotate(q, *places.rotary), positions.rotate(k, *places.rotary)
     relative = None
     if self.relative:
-      codes = project(places.distances_JxD.astype(self.dtype), self.distance, self.dtype)
+      codes = self.distance_codes(places.distances_JxD) if places.codes is None else places.codes
       relative = Relative(q + self.distance_bias.astype(self.dtype), codes)
       q = q + self.content_bias.astype(self.dtype)
     y_BxLxHxK, carried = attend(q, k, v, relative)
     return project(y_BxLxHxK, self.output, self.dtype, inputs=2), carried
+
+  def distance_codes(self, distances_JxD: jax.Array) -> jax.Array:
+    """[J, H, K], what relative scores are made of."""
+    return project(distances_JxD.astype(self.dtype), self.distance, self.dtype)
 
   def _heads(self, x_BxLxD: jax.Array, kernel: nnx.Param) -> jax.Array:
     return constrain(project(x_BxLxD, kernel, self.dtype), 'batch', None, 'heads', None)

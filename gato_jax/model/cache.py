@@ -55,9 +55,11 @@ class Cache(NamedTuple):
   Transformer-XL. To a later token the prompt is as far away as if the forgotten tokens had never been.
 
   Attributes:
-    keys: of each layer, [B, H, K, C], rotated by their positions where positions are rotary. This order of the axes
-      lets a CPU read them at the speed of its memory.
-    values: of each layer, [B, H, K, C].
+    keys: of each layer, [B x H, K, C], rotated by their positions where positions are rotary. This order of the axes
+      lets a CPU read them at the speed of its memory, and with rows and heads as one axis XLA updates them in place
+      even if there is a single row.
+    values: of each layer, [B x H, K, C].
+    codes: of each layer, [H, K, C], what Transformer-XL's positions make of the distances 0..C-1; None: not used.
     lengths: int32 [B], tokens read by each row.
     starts: int32 [B], the first token after the prompt that is remembered.
     prompts: int32 [B], tokens of the prompt, never more than `starts`; None: no row has one.
@@ -65,6 +67,7 @@ class Cache(NamedTuple):
 
   keys: tuple[jax.Array, ...]
   values: tuple[jax.Array, ...]
+  codes: tuple[jax.Array, ...] | None
   lengths: jax.Array
   starts: jax.Array
   prompts: jax.Array | None
@@ -73,6 +76,22 @@ class Cache(NamedTuple):
   def capacity(self) -> int:
     """C: tokens of the prompt and remembered ones that a row has room for."""
     return self.keys[0].shape[-1]
+
+  def row(self, row: jax.Array) -> 'Cache':
+    """A cache of one row only."""
+    def part(leaf):
+      size = len(leaf) // len(self.lengths)
+      return jax.lax.dynamic_slice_in_dim(leaf, row * size, size)
+
+    return jax.tree.map(part, self._replace(codes=None))._replace(codes=self.codes)
+
+  def with_row(self, row: jax.Array, one: 'Cache') -> 'Cache':
+    """This cache with what `one` has of a row."""
+    def put(leaf, new):
+      return jax.lax.dynamic_update_slice_in_dim(leaf, new, row * len(new), 0)
+
+    parts = jax.tree.map(put, self._replace(codes=None), one._replace(codes=None))
+    return parts._replace(codes=self.codes)
 
   def fits(self) -> jax.Array:
     """Bool [B]: whether what a row should remember has not been overwritten."""
@@ -107,7 +126,14 @@ class Cache(NamedTuple):
     return self.starts - self._prompts()
 
 
-def write(cached_BxHxKxC: jax.Array, new_BxSxHxK: jax.Array, slots_BxS: jax.Array) -> jax.Array:
-  """Puts the keys or the values of new tokens into their slots of one layer."""
-  rows_Bx1 = jnp.arange(slots_BxS.shape[0])[:, None]
-  return cached_BxHxKxC.at[rows_Bx1, :, :, slots_BxS].set(new_BxSxHxK.astype(cached_BxHxKxC.dtype), mode='drop')
+def write(cached_GxKxC: jax.Array, new_BxSxHxK: jax.Array, slots_BxS: jax.Array) -> jax.Array:
+  """Puts the keys or the values of new tokens into their slots of one layer, G = B x H; C is nowhere."""
+  rows, tokens, heads, size = new_BxSxHxK.shape
+  new = new_BxSxHxK.astype(cached_GxKxC.dtype)
+  if rows == tokens == 1:  # two thirds of the scatter's time on a CPU
+    place = (0, 0, slots_BxS[0, 0])
+    old = jax.lax.dynamic_slice(cached_GxKxC, place, (heads, size, 1))
+    new = jnp.where(place[2] < cached_GxKxC.shape[2], new.reshape(heads, size, 1), old)
+    return jax.lax.dynamic_update_slice(cached_GxKxC, new, place)
+  heads_Bx1xH = (jnp.arange(rows)[:, None] * heads + jnp.arange(heads))[:, None]
+  return cached_GxKxC.at[heads_Bx1xH, :, slots_BxS[..., None]].set(new, mode='drop')

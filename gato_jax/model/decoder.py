@@ -34,22 +34,25 @@ class Decoder(nnx.Module):
 
   def logits(self, x: jax.Array, start: int, stop: int) -> jax.Array:
     """Scores of the ids [start, stop), float32 [..., stop - start], of hidden states [..., D]."""
-    table_VxD = self.embedding.tokens()[start:stop].astype(self.dtype)
-    return jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
+    table_VxD = self.embedding.tokens()[start:stop].astype(_stored(self.dtype))
+    return jnp.einsum('...d,vd->...v', x.astype(table_VxD.dtype), table_VxD, preferred_element_type=jnp.float32)
 
   def init_cache(self, batch_size: int, capacity: int, prompts: bool = False) -> Cache:
     """An empty cache for rows that remember at most `capacity` tokens; `prompts`: some of them for good."""
-    shape = (batch_size, self.heads, self.head_size, capacity)
-    # A CPU computes with float32 whatever is stored, and takes longer to convert than to read.
-    dtype = jnp.float32 if platform() == 'cpu' else self.dtype
+    dtype = _stored(self.dtype)
 
     def layers():
-      return tuple(jnp.zeros(shape, dtype) for _ in self.blocks)
+      return tuple(jnp.zeros((batch_size * self.heads, self.head_size, capacity), dtype) for _ in self.blocks)
 
     def none():
-      return jnp.zeros(batch_size, jnp.int32)
+      return jnp.zeros((batch_size,), jnp.int32)
 
-    return Cache(layers(), layers(), none(), none(), none() if prompts else None)
+    codes = None
+    if self.positions == 'transformer_xl':
+      distances_CxD = positions.distance_sinusoids(capacity, self.final_norm.num_features)
+      codes_CxHxK = (block.attention.distance_codes(distances_CxD) for block in self.blocks)
+      codes = tuple(jnp.transpose(code, (1, 2, 0)).astype(dtype) for code in codes_CxHxK)
+    return Cache(layers(), layers(), codes, none(), none(), none() if prompts else None)
 
   def extend(self, inputs: TokenInputs, cache: Cache) -> tuple[jax.Array, Cache]:
     """Reads S new tokens of each row.
@@ -64,18 +67,20 @@ class Decoder(nnx.Module):
     """
     sight = cache.see(inputs.valid)
     x_BxSxD = self.embedding(inputs)
-    places = Places.of(self.positions, sight.positions_BxS, cache.capacity, self.head_size, x_BxSxD.shape[-1])
-    turn = None
-    if places.rotary is not None and sight.prompt_BxC is not None:
-      turn = positions.rotary_angles(-sight.forgotten_B[:, None], self.head_size)
+    rotary = turn = None
+    if self.positions == 'rope':
+      rotary = positions.rotary_angles(sight.positions_BxS, self.head_size)
+      if sight.prompt_BxC is not None:
+        turn = positions.rotary_angles(-sight.forgotten_B[:, None], self.head_size)
     keys, values = [], []
-    for block, layer_keys, layer_values in zip(self.blocks, cache.keys, cache.values, strict=True):
+    codes = cache.codes or [None] * len(self.blocks)
+    for block, layer_keys, layer_values, code in zip(self.blocks, cache.keys, cache.values, codes, strict=True):
       def attend(q, k, v, relative, layer_keys=layer_keys, layer_values=layer_values):
         layer_keys = write(layer_keys, k, sight.slots_BxS)
         layer_values = write(layer_values, v, sight.slots_BxS)
         return _attention(q, layer_keys, layer_values, sight, turn, relative), (layer_keys, layer_values)
 
-      x_BxSxD, (layer_keys, layer_values) = block(x_BxSxD, attend, places)
+      x_BxSxD, (layer_keys, layer_values) = block(x_BxSxD, attend, Places(rotary, codes=code))
       keys.append(layer_keys)
       values.append(layer_values)
     cache = cache._replace(keys=tuple(keys), values=tuple(values), lengths=sight.positions_BxS[:, -1] + 1)
@@ -83,28 +88,37 @@ class Decoder(nnx.Module):
 
 
 def _attention(
-    q_BxSxHxK: jax.Array, keys_BxHxKxC: jax.Array, values_BxHxKxC: jax.Array, sight: Sight, turn: Any,
+    q_BxSxHxK: jax.Array, keys_GxKxC: jax.Array, values_GxKxC: jax.Array, sight: Sight, turn: Any,
     relative: Relative | None) -> jax.Array:
   """[B, S, H, K] in the dtype of the queries; float32 softmax. `turn` rotates queries back by what is forgotten."""
-  scores_BxHxSxC = _scores(q_BxSxHxK, keys_BxHxKxC)
+  rows, tokens, heads, size = q_BxSxHxK.shape
+  scores_BxHxSxC = _scores(q_BxSxHxK, keys_GxKxC)
   if turn is not None:
-    prompt_scores = _scores(positions.rotate(q_BxSxHxK, *turn), keys_BxHxKxC)
+    prompt_scores = _scores(positions.rotate(q_BxSxHxK, *turn), keys_GxKxC)
     scores_BxHxSxC = jnp.where(sight.prompt_BxC[:, None, None], prompt_scores, scores_BxHxSxC)
   if relative is not None:
-    by_distance = jnp.einsum(
-        'bshk,jhk->bhsj', relative.queries_BxLxHxK, relative.keys_JxHxK, preferred_element_type=jnp.float32)
-    index = jnp.clip(sight.distances_BxSxC, 0, relative.keys_JxHxK.shape[0] - 1)[:, None]
-    index = jnp.broadcast_to(index, (*by_distance.shape[:3], index.shape[-1]))
-    scores_BxHxSxC += jnp.take_along_axis(by_distance, index, axis=-1)
-  scores_BxHxSxC *= q_BxSxHxK.shape[-1] ** -0.5
+    codes_HxKxC = relative.keys_JxHxK
+    codes = jnp.broadcast_to(codes_HxKxC, (rows, *codes_HxKxC.shape)).reshape(keys_GxKxC.shape)
+    by_distance = _scores(relative.queries_BxLxHxK, codes)
+    pick = jax.vmap(jax.vmap(lambda scores_HxC, index_C: scores_HxC[:, index_C], (1, 0), 1))
+    scores_BxHxSxC += pick(by_distance, jnp.clip(sight.distances_BxSxC, 0, codes.shape[-1] - 1))
+  scores_BxHxSxC *= size**-0.5
   weights = jax.nn.softmax(jnp.where(sight.visible_BxSxC[:, None], scores_BxHxSxC, _MASKED), axis=-1)
-  y_BxSxHxK = jnp.einsum('bhsc,bhkc->bshk', weights.astype(values_BxHxKxC.dtype), values_BxHxKxC)
-  return y_BxSxHxK.astype(q_BxSxHxK.dtype)
+  weights_GxSxC = weights.reshape(rows * heads, tokens, -1).astype(values_GxKxC.dtype)
+  y_GxSxK = jnp.einsum('gsc,gkc->gsk', weights_GxSxC, values_GxKxC)
+  return y_GxSxK.reshape(rows, heads, tokens, size).swapaxes(1, 2).astype(q_BxSxHxK.dtype)
 
 
-def _scores(q_BxSxHxK: jax.Array, keys_BxHxKxC: jax.Array) -> jax.Array:
-  return jnp.einsum(
-      'bshk,bhkc->bhsc', q_BxSxHxK.astype(keys_BxHxKxC.dtype), keys_BxHxKxC, preferred_element_type=jnp.float32)
+def _scores(q_BxSxHxK: jax.Array, keys_GxKxC: jax.Array) -> jax.Array:
+  rows, tokens, heads, size = q_BxSxHxK.shape
+  q_GxSxK = q_BxSxHxK.swapaxes(1, 2).reshape(rows * heads, tokens, size).astype(keys_GxKxC.dtype)
+  scores_GxSxC = jnp.einsum('gsk,gkc->gsc', q_GxSxK, keys_GxKxC, preferred_element_type=jnp.float32)
+  return scores_GxSxC.reshape(rows, heads, tokens, -1)
+
+
+def _stored(dtype: jnp.dtype) -> jnp.dtype:
+  """A CPU computes with float32 whatever is stored, and takes longer to convert than to read."""
+  return jnp.dtype(jnp.float32) if platform() == 'cpu' else dtype
 
 
 def _plain_table(embedding: Embedding) -> Embedding:

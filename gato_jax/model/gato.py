@@ -12,7 +12,7 @@ from data_pipelines.sequences.tokens import LOCAL_POSITIONS
 from data_pipelines.tokenization.images import INTERVAL_BINS
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import platform
-from gato_jax.model import attention
+from gato_jax.model import attention, positions
 from gato_jax.model.block import Block, Places
 from gato_jax.model.embeddings import Embedding
 from gato_jax.model.patches import GROUPS
@@ -68,7 +68,7 @@ class Gato(nnx.Module):
     """
     depth_keys, patch_keys = (None, None) if keys_B is None else _fold(keys_B)
     x_BxLxD = self.embedding(batch, patch_keys)
-    places = Places.of(self.positions, batch.positions, x_BxLxD.shape[1], self.head_size, x_BxLxD.shape[-1])
+    places = self._places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
     implementation = attention.IMPLEMENTATIONS[self.attention]
     graphdef, layers = nnx.split(self.blocks)
 
@@ -94,6 +94,13 @@ class Gato(nnx.Module):
     table_VxD = self.embedding_table().astype(self.dtype)
     logits = jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
     return logits[..., :self.vocabulary.size]
+
+  def _places(self, positions_BxL: jax.Array, distances: int, width: int) -> Places:
+    if self.positions == 'rope':
+      return Places(rotary=positions.rotary_angles(positions_BxL, self.head_size))
+    if self.positions == 'transformer_xl':
+      return Places(distances_JxD=positions.distance_sinusoids(distances, width))
+    return Places()
 
   def _keep(self, keys_B: jax.Array | None) -> jax.Array | None:
     """Stochastic depth's factors for every layer, branch and row (Huang et al.; rate of appendix C.2)."""

@@ -1,11 +1,11 @@
-"""The loader's benchmark, on a mixture small enough to say nothing but that it measures."""
+"""The benchmarks, on settings small enough to say nothing but that they measure."""
 
 import json
 
 import pytest
 
 from data_pipelines.datasets.prepare import prepare
-from experiments.benchmarks import loader
+from experiments.benchmarks import acting, loader
 from gato_jax.config import default_config, mixture_entry
 
 
@@ -38,3 +38,29 @@ def test_groups_and_the_whole_in_one_line(config, capsys):
   result = json.loads(capsys.readouterr().out.splitlines()[-1])
   assert set(result['datasets']) == {'state', 'pictures', 'whole', 'whole_longer'}
   assert result['datasets']['state']['episodes'] == 3 and result['datasets']['pictures']['episodes'] == 40
+
+
+@pytest.fixture
+def small():
+  result = default_config()
+  result.data.update(sequence_length=64, patches_per_row=4)
+  result.data.vocabulary.update(text_size=400, discrete_size=100)
+  result.model.update(layers=2, width=64, heads=2, feed_forward=128)
+  return result
+
+
+@pytest.mark.parametrize('dtype', acting.DTYPES)
+def test_a_token_is_measured_against_the_window_and_the_memory(small, dtype):
+  result = acting.measure_token(small, dtype, turns=2)
+  assert result['parameters'] > 64 * 400
+  costs = [result[name]['cpu_seconds_per_step'] for name in ('token', 'window', 'memory_read')]
+  assert min(costs) > 0
+  assert result['ratio_to_window'] < 1 < result['ratio_to_memory_read']  # of weights that are in the CPU's cache
+
+
+def test_rollouts_are_measured_with_and_without_workers(small):
+  pytest.importorskip('dm_control')
+  for workers in (0, 1):
+    result = acting.measure_rollouts(small, 2, workers, steps=acting.FIRST_STEPS + 5)
+    assert result['cpu_seconds_per_step'] > 0 and result['wall_environment_steps_per_second'] > 0
+    assert 0 < result['policy_share'] <= 1
