@@ -64,6 +64,7 @@ EXTRAS = {
     ],
     # Building datasets on Apache Beam. It may want an older protobuf: an environment of its own is best.
     'beam': ['apache-beam>=2.60'],
+    'torch': ['torch>=2.5'],  # what `gato-jax benchmark train_step` compares with
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
     # To serve a model, and for its clients.

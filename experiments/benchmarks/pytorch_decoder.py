@@ -5,13 +5,16 @@ a tied head, fused AdamW, float32. Neither segments nor patches. torch is the op
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+from data_pipelines.sequences.rows import PackedBatch
 
 
 def make_step(
     layers: int, width: int, heads: int, length: int, vocabulary_size: int, *, head_on_targets: bool,
-    compiled: bool) -> Callable[[np.ndarray, np.ndarray, np.ndarray], float]:
+    compiled: bool) -> Callable[[PackedBatch], Any]:
   """A train step of a model with random weights.
 
   Args:
@@ -20,7 +23,8 @@ def make_step(
     compiled: by `torch.compile`.
 
   Returns:
-    (tokens_BxL, targets_BxL, weights_BxL) -> the mean loss over the targets before the update.
+    A function of a batch, of which it looks at tokens, targets and weights: updates the model, returns the mean loss
+    before the update, a scalar tensor.
   """
   import torch
 
@@ -36,14 +40,14 @@ def make_step(
 
   loss = torch.compile(loss) if compiled else loss
 
-  def step(tokens, targets, weights):
-    targets = torch.as_tensor(np.where(weights > 0, targets, -1).reshape(-1), dtype=torch.long)
-    rows = torch.as_tensor(np.flatnonzero(weights))
-    value = loss(torch.as_tensor(tokens, dtype=torch.long), targets, rows)
+  def step(batch):
+    targets = np.where(batch.loss_weights > 0, batch.targets, -1).reshape(-1)
+    rows = torch.as_tensor(np.flatnonzero(batch.loss_weights))
+    value = loss(torch.as_tensor(batch.tokens, dtype=torch.long), torch.as_tensor(targets, dtype=torch.long), rows)
     value.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(value)
+    return value.detach()
 
   return step
 

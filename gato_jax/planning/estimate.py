@@ -40,7 +40,7 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
   state = state_bytes(abstract)
   shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   rows = config.training.batch_size // shards // config.training.accumulation
-  flash = not target.is_tpu and config.model.positions != 'transformer_xl'
+  flash = config.model.positions != 'transformer_xl'  # splash on TPUs, cuDNN's on GPUs
   activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, flash)
   gradients = state_bytes(abstract.parameters)
   flops = program_flops(config, target_share) if flops is None else flops
@@ -54,7 +54,12 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
 
 
 def program_flops(config: Any, target_share: float) -> float:
-  """FLOPs of a step over all devices, what is recomputed included; they do not depend on the mesh."""
+  """FLOPs of a step over all devices, what is recomputed included; they do not depend on the mesh.
+
+  Attention is counted in its chunked form, whatever runs where this is asked.
+  """
+  config = config.copy_and_resolve_references()
+  config.model.attention = 'chunked'
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
   definition = define_model(config.model, vocabulary)
   function = make_train_function(

@@ -1,0 +1,76 @@
+"""What the benchmarks of training have in common: a batch, a clock, and names for what it shows."""
+
+from collections.abc import Callable, Mapping
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.sequences.rows import PackedBatch
+from gato_jax.training.flops import MATMUL_SIZE
+
+
+class Seconds(NamedTuple):
+  """The least of some rounds: what other work on the machine disturbs least.
+
+  Attributes:
+    cpu: of all threads of this process.
+    wall: on the clock.
+  """
+
+  cpu: float
+  wall: float
+
+
+def race(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
+  """Times functions by turns, after one call each that is not timed."""
+  for step in steps.values():
+    jax.block_until_ready(step())
+  times = {name: [] for name in steps}
+  for _ in range(rounds):
+    for name, step in steps.items():
+      cpu, wall = time.process_time(), time.perf_counter()
+      jax.block_until_ready(step())
+      times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+  return {name: Seconds(*(min(column) for column in zip(*rows, strict=True))) for name, rows in times.items()}
+
+
+def matmul() -> tuple[Callable[[], jax.Array], float]:
+  """A float32 matrix product that runs as fast as this machine can, to be raced, and its FLOPs."""
+  matrix, multiply = jnp.ones((MATMUL_SIZE, MATMUL_SIZE), jnp.float32), jax.jit(jnp.matmul)
+
+  def products():
+    return [multiply(matrix, matrix) for _ in range(8)]
+
+  return products, 8 * 2 * MATMUL_SIZE**3
+
+
+def packed_batch(config: Any, vocabulary: Any, target_share: float, segment_length: int) -> PackedBatch:
+  """Rows of random tokens: segments of one length, targets at random places, no patches."""
+  rows, length, slots = config.training.batch_size, config.data.sequence_length, config.data.patches_per_row
+  generator = np.random.default_rng(0)
+  tokens_BxL = generator.integers(0, config.data.vocabulary.text_size, (rows, length), np.int32)
+  weights = np.zeros(rows * length, np.float32)
+  weights[generator.permutation(rows * length)[:round(target_share * rows * length)]] = 1.0
+  places_L = np.arange(length, dtype=np.int32)
+
+  def each_row(values_L):
+    return np.tile(values_L.astype(np.int32), (rows, 1))
+
+  return PackedBatch(
+      tokens=tokens_BxL, targets=np.roll(tokens_BxL, -1, axis=1), loss_weights=weights.reshape(rows, length),
+      segment_ids=each_row(places_L // segment_length + 1), positions=each_row(places_L % segment_length),
+      local_positions=each_row(places_L * 0), sources=np.zeros((rows, length), np.int16),
+      patches=np.zeros((rows, slots, 16, 16, 3), np.uint8), patch_positions=np.full((rows, slots), length, np.int32),
+      patch_intervals=np.zeros((rows, slots, 2, 2), np.uint8))
+
+
+def settings(config: Any, vocabulary: Any) -> dict[str, Any]:
+  """What a number is about."""
+  model = config.model
+  return {
+      'device': jax.devices()[0].device_kind, 'layers': model.layers, 'width': model.width, 'heads': model.heads,
+      'feed_forward': model.feed_forward, 'attention': model.attention, 'rows': config.training.batch_size,
+      'sequence_length': config.data.sequence_length, 'vocabulary': vocabulary.size}
