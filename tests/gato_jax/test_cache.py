@@ -189,3 +189,24 @@ def test_a_bfloat16_decoder_on_a_cpu_is_the_model_to_its_precision():
   for states, row, exact_row, length in zip(reader.hidden, expected, exact, LENGTHS, strict=True):
     error = np.abs(np.stack(states).astype(np.float32) - exact_row[:length]).mean()
     assert error <= 1.2 * np.abs(row[:length] - exact_row[:length]).mean()
+
+
+@pytest.mark.parametrize('positions', ['rope', 'transformer_xl'])
+def test_one_row_of_a_cache_is_taken_out_and_put_back(positions):
+  decoder = Decoder(nnx.merge(*random_model(positions=positions)))
+  generator = np.random.default_rng(0)
+  cache = jax.tree.map(
+      lambda leaf: jnp.asarray(generator.integers(0, 9, leaf.shape), leaf.dtype), decoder.init_cache(3, 4, True))
+  one = cache.row(jnp.int32(1))
+  heads = decoder.heads
+  for whole, part in zip(cache.keys + cache.values, one.keys + one.values, strict=True):
+    np.testing.assert_array_equal(part, whole[heads:2 * heads])
+  assert (one.lengths, one.starts, one.prompts) == (cache.lengths[1], cache.starts[1], cache.prompts[1])
+  assert one.codes is cache.codes
+  empty = cache._replace(**{name: jax.tree.map(jnp.zeros_like, getattr(cache, name))
+                            for name in ('keys', 'values', 'lengths', 'starts', 'prompts')})
+  put = empty.with_row(jnp.int32(1), one)
+  for whole, old in zip(put.keys + put.values, cache.keys + cache.values, strict=True):
+    np.testing.assert_array_equal(whole[heads:2 * heads], old[heads:2 * heads])
+    assert not whole[:heads].any() and not whole[2 * heads:].any()
+  np.testing.assert_array_equal(put.lengths, [0, cache.lengths[1], 0])
