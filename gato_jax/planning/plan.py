@@ -105,7 +105,11 @@ class Plan(NamedTuple):
     """At the full bandwidth of the network; a ring passes every byte on (size - 1) / size of the way."""
     passes = 2 if collective.kind == 'all-reduce' else 1
     share = (collective.size - 1) / collective.size
-    return passes * share * collective.bytes / self.target.bandwidth(collective.axes, collective.size)
+    axes = collective.axes
+    others = math.prod(self.mesh[axis] for axis in axes if axis != 'replica')
+    if collective.size <= others * self.mesh['replica'] // self.target.slices:  # replicas of one slice
+      axes = tuple(axis for axis in axes if axis != 'replica')
+    return passes * share * collective.bytes / self.target.bandwidth(axes, collective.size)
 
 
 def make_plan(config: Any, target: Target, target_share: float) -> Plan:
