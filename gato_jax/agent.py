@@ -39,12 +39,12 @@ def load(path: str, step: int | None = None) -> 'Agent':
     InputError: there is no model, or it is damaged.
   """
   # Not at the top: `export.runner` makes agents where none of this is installed.
-  from gato_jax.acting.engine import engine_of
+  from gato_jax.acting.engine import make_engine
   from gato_jax.export.loading import load_export
   from gato_jax.training.restore import load_trained
 
   def agent(trained, tasks, read):
-    return Agent(engine_of(trained.model), trained.tokenizer, trained.config, tasks, read, trained.step)
+    return Agent(make_engine(trained.model), trained.tokenizer, trained.config, tasks, read, trained.step)
 
   folder = pathlib.Path(path)
   if (folder / CONFIG).is_file():

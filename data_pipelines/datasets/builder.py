@@ -14,6 +14,7 @@ from data_pipelines.datasets.splits import hash_share, held_out_limit
 from data_pipelines.errors import InputError
 
 Example = Mapping[str, Any]
+_HOPELESS = 1000  # bad examples, if they are more than the good ones
 
 
 class Skip(Protocol):
@@ -51,11 +52,17 @@ class RequestBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def skip(self, problem: str, examples: int = 1) -> None:
     """Leaves a bad example, or several, out and counts them; `problem` names them and what is wrong with them.
 
-    Whether they are too many is known when all are read: bad ones often come together.
+    Whether they are too many is known when all are read, as bad ones often come together; but of very many the build
+    does not wait for the end.
+
+    Raises:
+      InputError: there is no hope for the rest.
     """
     self.dropped.append(problem)
     self._last_problem = problem
     self._skipped += examples
+    if self._skipped > _HOPELESS and self._skipped > self._kept:
+      self._check_skipped()
 
   def leave_out(self, what: str) -> None:
     """Says what is left out though it is not bad. What is said again, as when files are read again, counts once."""

@@ -53,5 +53,5 @@ def as_space(spec: Any, name: str = '') -> Any:
   if np.issubdtype(spec.dtype, np.floating) or spec.dtype == np.uint8:
     low, high = getattr(spec, 'minimum', -np.inf), getattr(spec, 'maximum', np.inf)
     return Box(np.broadcast_to(low, spec.shape), np.broadcast_to(high, spec.shape), tuple(spec.shape), spec.dtype)
-  raise InputError(f'{name or "it"!r} is {spec}; wrap the environment so that it is made of floats, of whole numbers '
-                   'with bounds, of pictures or of text')
+  raise InputError(f'{name or "it"!r} is {spec}; wrap the environment so that it is made of floats, of single '
+                   'whole numbers with bounds, of pictures or of text')

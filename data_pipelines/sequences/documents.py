@@ -8,6 +8,7 @@ import tempfile
 
 import numpy as np
 
+from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokens import Tokens, text_run
 
 
@@ -33,13 +34,17 @@ class DocumentTokens:
 
   @property
   def complete(self) -> bool:
-    """Whether the file is there and as long as it should be."""
-    return os.path.exists(self.path) and os.path.getsize(self.path) == int(self.starts[-1]) * self.dtype.itemsize
+    """Whether the file can be read and is as long as it should be."""
+    readable = os.access(self.path, os.R_OK)
+    return readable and os.path.getsize(self.path) == int(self.starts[-1]) * self.dtype.itemsize
 
   def window(self, episode: int, start: int, stop: int) -> Tokens:
     """Tokens [start, stop) of a document."""
     place = (int(self.starts[episode]) + start) * self.dtype.itemsize
-    return text_run(np.fromfile(self.path, self.dtype, stop - start, offset=place).astype(np.int32))
+    ids = np.fromfile(self.path, self.dtype, stop - start, offset=place)
+    if len(ids) != stop - start:
+      raise InputError(f'{self.path} has become shorter; delete it, and start again')
+    return text_run(ids.astype(np.int32))
 
 
 class DocumentWriter(contextlib.AbstractContextManager):
@@ -72,7 +77,11 @@ class DocumentWriter(contextlib.AbstractContextManager):
     if self._file:
       with self._harmless():
         self._file.close()
-        os.remove(self._file.name) if failure else os.replace(self._file.name, self._path)
+        if failure:
+          os.remove(self._file.name)
+          return
+        os.chmod(self._file.name, 0o644)  # for all who share the data
+        os.replace(self._file.name, self._path)
 
   @contextlib.contextmanager
   def _harmless(self):
@@ -80,6 +89,9 @@ class DocumentWriter(contextlib.AbstractContextManager):
       yield
     except OSError as error:
       logging.warning('%s: the tokens of text could not be kept (%s); they are made anew each time', self._path, error)
+      if self._file:
+        with contextlib.suppress(OSError):
+          os.remove(self._file.name)
       self._file = None
 
 

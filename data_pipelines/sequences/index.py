@@ -264,6 +264,7 @@ def _save(index: EpisodeIndex, vocabulary: Vocabulary, path: str) -> None:
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), suffix='.npz', delete=False) as file:
       columns = {column: getattr(index, column) for column in _COLUMNS}
       np.savez_compressed(file, **columns, vocabulary=json.dumps(vocabulary.to_json()))
+    os.chmod(file.name, 0o644)  # for all who share the data
     os.replace(file.name, path)
   except OSError as error:
     logging.warning('%s: the episode index could not be kept (%s); it is made anew each time', path, error)

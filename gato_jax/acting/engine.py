@@ -9,8 +9,10 @@ from gato_jax.model.decoder import Decoder
 from gato_jax.model.gato import Gato
 
 
-@functools.lru_cache(maxsize=1)
-def engine_of(model: Gato) -> Engine:
-  """The same one for the same model; its weights are copied."""
+def make_engine(model: Gato) -> Engine:
+  """A new one; its weights are copied, so the model may go."""
   graphdef, state = nnx.split(Decoder(model))
   return Engine(functools.partial(nnx.merge, graphdef), state)
+
+
+engine_of = functools.lru_cache(maxsize=1)(make_engine)  # the same one for the same model

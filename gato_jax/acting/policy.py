@@ -72,9 +72,14 @@ class Policy:
       acting: section `acting` of the config.
 
     Raises:
-      InputError: `acting.parallel_action_tokens` asks for what training did not show.
+      InputError: `acting.parallel_action_tokens` asks for what training did not show, or the vocabulary has no tokens
+        for the task's discrete values.
     """
     vocabulary = tokenizer.vocabulary
+    for key, spec in {**task.observation, 'action': task.action}.items():
+      if spec.kind == 'discrete' and spec.num_values > vocabulary.discrete_size:
+        raise InputError(f'{task.name}: {key} has {spec.num_values} values; the vocabulary has tokens for '
+                         f'{vocabulary.discrete_size} (data.vocabulary.discrete_size)')
     ids = vocabulary.action_ids(task.action) if acting.restrict_logits else (0, vocabulary.size)
     hidden_id = vocabulary.hidden_action_id if _in_parallel(acting, hide_actions, task) else None
     self.batch_size = batch_size
@@ -145,17 +150,21 @@ class Policy:
 
   def _make_room(self, steps: Sequence[Tokens]) -> np.ndarray:
     """Forgets old timesteps where there is no room for the next; returns the first remembered tokens, int32 [B]."""
-    longest = max(len(step) for step in steps)
-    if longest > self._slots:
-      ragged = any(spec.kind == 'text' for spec in self._task.observation.values())
-      self._slots = round_up(longest, LENGTH_MULTIPLE) if ragged else longest
-    for row, step in zip(self._rows, steps, strict=True):
-      size = Size(len(step) + self._decoding.actions, len(step.patches))
-      if len(step) and not row.make_room(size, self._room):
+    sizes = [Size(len(step) + self._decoding.actions, len(step.patches)) for step in steps]
+    for row, step, size in zip(self._rows, steps, sizes, strict=True):
+      if len(step) and not _Context(row.prompt).fits(size, self._room):  # nothing has changed yet for the others
         raise InputError(
             f'{self._task.name}: a timestep of {size.tokens} tokens and {size.patches} patches does not fit behind a '
             f'prompt of {row.prompt.tokens} tokens into data.sequence_length={self._room.tokens} and '
             f'data.patches_per_row={self._room.patches}; raise them or lower acting.prompt_share_of_row')
+    longest = max(len(step) for step in steps)
+    if longest > self._slots:
+      ragged = any(spec.kind == 'text' for spec in self._task.observation.values())
+      most = self._room.tokens - self._decoding.actions
+      self._slots = min(round_up(longest, LENGTH_MULTIPLE), most) if ragged else longest
+    for row, step, size in zip(self._rows, steps, sizes, strict=True):
+      if len(step):
+        row.make_room(size, self._room)
     starts_B = np.asarray([row.start for row in self._rows], np.int32)
     for row, step in zip(self._rows, steps, strict=True):
       if len(step):

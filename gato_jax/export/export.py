@@ -76,6 +76,8 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
     tasks = _write_tasks(folder, config, tokenizer, prompts, console)
     write_config(folder, reader.step, dtype, parameters, config)
     if programs:
+      with config.unlocked():
+        config.model.dtype = 'float32' if config.model.dtype == 'auto' else config.model.dtype
       definition = define_model(config.model, tokenizer.vocabulary)
       size = write_programs(folder, definition, tokenizer.vocabulary.size)
       console.print(f'StableHLO programs for {", ".join(PLATFORMS)} ({size / 1e6:.1f} MB)')

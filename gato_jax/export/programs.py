@@ -6,8 +6,8 @@
   extend_pictures   the same, with P patches a row
   logits            hidden states [B, D] -> scores of all ids [B, V]
 
-B, S, P and C are symbolic: one program serves them all. Each is lowered for every platform of PLATFORMS, in float32 or
-the compute dtype that the config names.
+B, S, P and C are symbolic: one program serves them all. Each is lowered for every platform of PLATFORMS, in the
+model's compute dtype.
 """
 
 import pathlib

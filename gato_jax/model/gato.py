@@ -68,7 +68,7 @@ class Gato(nnx.Module):
     """
     depth_keys, patch_keys = (None, None) if keys_B is None else _fold(keys_B)
     x_BxLxD = self.embedding(batch, patch_keys)
-    places = self._places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
+    places = self.places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
     implementation = attention.IMPLEMENTATIONS[self.attention]
     graphdef, layers = nnx.split(self.blocks)
 
@@ -95,7 +95,8 @@ class Gato(nnx.Module):
     logits = jnp.einsum('...d,vd->...v', x, table_VxD, preferred_element_type=jnp.float32)
     return logits[..., :self.vocabulary.size]
 
-  def _places(self, positions_BxL: jax.Array, distances: int, width: int) -> Places:
+  def places(self, positions_BxL: jax.Array, distances: int, width: int) -> Places:
+    """What the blocks know of positions: for distances below `distances`, and activations of `width`."""
     if self.positions == 'rope':
       return Places(rotary=positions.rotary_angles(positions_BxL, self.head_size))
     if self.positions == 'transformer_xl':

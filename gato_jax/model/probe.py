@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from gato_jax.model import attention
-from gato_jax.model.block import Places
 from gato_jax.model.cache import TokenInputs
 from gato_jax.model.gato import Gato
 
@@ -59,7 +58,7 @@ def _run(model: Gato, inputs: TokenInputs, layers: int, keep):
   x_BxSxD = model.embedding(inputs)
   length = x_BxSxD.shape[1]
   positions_BxS = jnp.broadcast_to(jnp.arange(length), inputs.tokens.shape)
-  places = Places.of(model.positions, positions_BxS, length, model.head_size, x_BxSxD.shape[-1])
+  places = model.places(positions_BxS, length, x_BxSxD.shape[-1])
   mask_BxSxS = attention.attention_mask(inputs.valid.astype(jnp.int32))
   distances = (jnp.arange(length)[:, None] - jnp.arange(length))[None]
   graphdef, blocks = nnx.split(model.blocks)

@@ -78,7 +78,11 @@ class Session:
 
   def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
     self._connection.send(json.dumps(message))
-    answer = json.loads(self._connection.recv(self._timeout))
+    try:
+      answer = json.loads(self._connection.recv(self._timeout))
+    except TimeoutError:
+      self._connection.close()  # a late answer must not pass for that of the next question
+      raise
     if answer['type'] == 'error':
       raise Refused(answer['message'])
     return answer

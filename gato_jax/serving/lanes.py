@@ -39,6 +39,7 @@ class Lane:
   def __init__(self, policy: Policy, thread: ThreadPoolExecutor, wait: float):
     self.rows = policy.batch_size
     self.free = list(range(self.rows))
+    self.broken = False
     self._policy = policy
     self._thread = thread
     self._wait = wait
@@ -64,8 +65,10 @@ class Lane:
       requests, self._waiting = self._waiting, {}
       try:
         actions = await self._compute(self._act, {row: observation for row, (observation, _) in requests.items()})
-      except Exception as error:  # the server goes on; who asked is told
-        actions = dict.fromkeys(requests, error)
+      except Exception as error:  # of the device: what the rows remember is gone, but the server goes on
+        self.broken = True
+        failure = InputError(f'the model failed ({error}); open another session')
+        actions = dict.fromkeys(requests, failure)
       for row, (_, future) in requests.items():
         if not future.done():  # its session may be gone
           _settle(future, actions[row])
@@ -95,11 +98,15 @@ class Lanes:
   def take(self, task: Any, make: Callable[[], Policy]) -> Row:
     """A free row for a session of a task; `make` makes another policy for it."""
     lanes = self._by_task.setdefault(task, [])
-    lane = next((lane for lane in lanes if lane.free), None)
+    lane = next((lane for lane in lanes if lane.free and not lane.broken), None)
     if lane is None:
       lane = Lane(make(), self._thread, self._wait)
       lanes.append(lane)
     return Row(lane, lane.free.pop(0))
+
+  def count(self, wanted: Callable[[Any], bool]) -> int:
+    """Lanes of the tasks that are wanted."""
+    return sum(len(lanes) for task, lanes in self._by_task.items() if wanted(task))
 
   def give_back(self, task: Any, row: Row) -> None:
     """Ends a session's use of it; a lane without sessions is let go, and with it its memory."""

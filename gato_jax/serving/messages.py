@@ -13,6 +13,7 @@ from data_pipelines.environments.simulation import DTYPES, check_observation
 from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
 from data_pipelines.errors import InputError
 
+_TEXT = 10_000  # characters
 _KINDS = ('continuous', 'discrete', 'image', 'text')
 _DTYPES = {'f4', 'f8', 'u1', 'i1', 'i2', 'i4', 'i8', 'b1'}  # little-endian or of one byte
 
@@ -85,15 +86,25 @@ def _value(key: str, value: Any, spec: ArraySpec | None) -> Any:
   if spec is None:
     raise InputError(f'the task has no observation {key!r}')
   if spec.kind == 'text':
-    return value
+    return _text(key, value)
   try:
-    array = _array(value) if isinstance(value, dict) else np.array(value)
-    if array.shape != spec.shape or array.dtype.kind not in 'fiub':
+    # Numbers only: of texts in a list NumPy would make an array as wide as the longest.
+    array = _array(value) if isinstance(value, dict) else np.array(value, np.float64)
+    if array.shape != spec.shape:
       raise InputError(f'observation {key!r} is {array.dtype} {list(array.shape)}; it must have the shape '
                        f'{list(spec.shape)}')
     return array.astype(DTYPES[spec.kind])
-  except (KeyError, OverflowError, TypeError, ValueError, binascii.Error) as error:
+  except (KeyError, MemoryError, OverflowError, TypeError, ValueError, binascii.Error) as error:
     raise InputError(f'observation {key!r} is no array ({error})') from error
+
+
+def _text(key: str, value: Any) -> str:
+  try:
+    if isinstance(value, str) and len(value) <= _TEXT and value.encode() is not None:
+      return value
+  except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can hold
+    pass
+  raise InputError(f'observation {key!r} is not text of at most {_TEXT:,} characters')
 
 
 def _array(fields: Mapping[str, Any]) -> np.ndarray:

@@ -51,6 +51,8 @@ class Limits:
     rate: messages a second of a session, on average; one that sends more waits.
     idle: seconds without a message before a session is ended.
     batch: sessions answered together; also what one of them alone costs, so for a single robot 1 is best.
+    unseen: sessions at once of environments that training has not seen, which are answered one by one: each takes
+      memory and compilation of its own.
     wait_ms: a request waits so long for others to come along.
   """
 
@@ -60,6 +62,7 @@ class Limits:
   rate: float = 200.0
   idle: float = 300.0
   batch: int = 8
+  unseen: int = 4
   wait_ms: float = 2.0
 
 
@@ -169,12 +172,18 @@ class Server:
     spec = None if task else read_spec(message, self._limits.values)
     seed = int(number(message, 'seed', 0, 0, _SEEDS))
     period_ms = number(message, 'period_ms', 50.0, *_PERIODS)
+    if not task and self._lanes.count(lambda key: not key[0]) >= self._limits.unseen:
+      raise InputError(f'{self._limits.unseen} sessions of environments of their own are open; no room for more')
     loop = asyncio.get_running_loop()
     make, spec, prompts = await loop.run_in_executor(
-        self._thread, self._agent.rows, task, spec, self._limits.batch)
+        self._thread, self._agent.rows, task, spec, self._limits.batch if task else 1)
     key = task, json.dumps(spec.to_json(), sort_keys=True)
     session = _Session(task, spec, key, self._lanes.take(key, make), prompts, period_ms)
-    await self._start(session, seed)
+    try:
+      await self._start(session, seed)
+    except BaseException:
+      self._lanes.give_back(key, session.row)
+      raise
     return session
 
   async def _answer(self, session: _Session, message: dict[str, Any], arrived: float) -> dict[str, Any]:
@@ -223,6 +232,11 @@ def run(agent: Agent, host: str, port: int, limits: Limits, token: str, console:
     InputError: it cannot listen there, or would listen beyond this machine without a token.
   """
   console = console or Console()
+  for name, least in (('sessions', 1), ('batch', 1), ('rate', 0.1), ('message_bytes', 100)):
+    if getattr(limits, name) < least:
+      raise InputError(f'--{name} is {getattr(limits, name)}: must be {least} at least')
+  if not 0 <= port < 2**16:
+    raise InputError(f'--port is {port}: must be from 0 to 65535')
   if not token and not _is_loopback(host):
     raise InputError(f'{host} is reached from other machines: set a token, in the environment variable GATO_JAX_TOKEN')
 
