@@ -6,19 +6,22 @@
 Of the 13.5 minutes, set-up took 1.3, prepare 1.4, train 9.3 (6,100 tokens/s, other work on the machine) and evaluate
 1.6. Three seeds on the same demonstrations, 10 episodes a task, scores normalised to 0 random, 100 expert:
 
-                                         seed 0   seed 1   seed 2
-    tasks at or above half of expert       93.3     86.7     86.7  %
+                                         seed 0   seed 1   seed 2*
+    tasks at or above half of expert       86.7     93.3     86.7  %
     BabyAI (3 tasks), success             100.0     96.7    100.0  %
-    classic control (4 tasks)              99.2     99.0     98.6
-    DM Control: cartpole-swingup           89.8     59.7     79.0
-                pendulum-swingup           57.4     34.7     33.9
-                reacher-easy               37.0     26.1     33.3
-                point_mass-easy            98.6     99.0     99.1
-    Meta-World (4 tasks)                   90.0    100.0    100.0
-    VQA (commonest answer: 40.0)           75.5     75.5     72.5  %
-    captions                               99.0     98.0     98.0  %
-    text (unigram model: 2.594)           1.866    1.889    1.897  nats a byte
+    classic control (4 tasks)              96.8     97.3     98.6
+    DM Control: cartpole-swingup           68.8     64.5     79.0
+                pendulum-swingup           30.5     52.4     33.9
+                reacher-easy               23.6     47.6     33.3
+                point_mass-easy            99.2     99.1     99.1
+    Meta-World (4 tasks)                  100.0    100.0    100.0
+    VQA (commonest answer: 40.0)           74.0     74.5     72.5  %
+    captions                               97.5     96.5     98.0  %
+    text (unigram model: 2.594)           1.877    1.853    1.897  nats a byte
     packing fill                           99.9     99.9     99.9  %
+
+* measured before the rule changed by which parts of texts are drawn, and with it the order of the rows; seeds 0 and 1
+had reached 93.3 and 86.7% then.
 
 What the settings are for, tried one at a time with seed 0:
   - Windows of one timestep with hidden actions: with the action before in sight, the model copies it and continuous
