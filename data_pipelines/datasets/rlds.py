@@ -21,7 +21,7 @@ from data_pipelines.datasets.demonstrations import Demonstration, demonstrations
 from data_pipelines.datasets.pictures import encode_png
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
-from data_pipelines.tokenization.images import patch_intervals
+from data_pipelines.tokenization.vocabulary import token_count
 
 PART_TOKENS = 1024  # of a record: about a row's, so that a window is read in one or two
 _TEXT_TOKENS = 16  # of a text whose length nobody knows beforehand: a mission's
@@ -85,13 +85,8 @@ class EpisodeColumns:
 
 def part_timesteps(spec: TaskSpec) -> int:
   """Timesteps of a record, of about PART_TOKENS tokens together."""
-  return max(1, PART_TOKENS // sum(_tokens(item) for item in (*spec.observation.values(), spec.action)))
-
-
-def _tokens(spec: ArraySpec) -> int:
-  if spec.kind == 'image':
-    return len(patch_intervals(*spec.shape[:2]))
-  return _TEXT_TOKENS if spec.kind == 'text' else max(spec.size, 1)
+  items = *spec.observation.values(), spec.action
+  return max(1, PART_TOKENS // sum(token_count(item, _TEXT_TOKENS) for item in items))
 
 
 def episode_parts(example: Example, timesteps: int) -> Iterator[Example]:

@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 from data_pipelines.tokenization.continuous import bin_centres, inverse_mu_law, mu_law, to_bins
+from data_pipelines.tokenization.images import patch_intervals
 
 _ACTION_TOLERANCE = 1e-5  # float32 rounding of an adapter that rescales its action to [-1, 1]
 
@@ -176,3 +177,10 @@ def _require_finite(flat: np.ndarray) -> None:
   if not np.isfinite(flat).all():
     step = np.argwhere(~np.isfinite(flat))[0].tolist()
     raise InputError(f'NaN or infinite value at {step}; repair or leave out the episode')
+
+
+def token_count(spec: ArraySpec, text: int) -> int:
+  """Tokens of an item of a timestep; of a text, which may have any number, `text`."""
+  if spec.kind == 'image':
+    return len(patch_intervals(*spec.shape[:2]))
+  return text if spec.kind == 'text' else spec.size

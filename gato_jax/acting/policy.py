@@ -11,7 +11,7 @@ from data_pipelines.environments.specs import Observation, TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import Tokens, concatenate, no_patches
-from data_pipelines.tokenization.images import patch_intervals
+from data_pipelines.tokenization.vocabulary import token_count
 from gato_jax.acting.decoding import Decoding, Engine, row_keys
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
 from gato_jax.model.cache import Cache
@@ -143,8 +143,7 @@ class Policy:
     items = self._task.observation.values()
     if not self._room.timesteps or any(item.kind == 'text' for item in items):
       return self._room.tokens
-    observation = sum(
-        len(patch_intervals(*item.shape[:2])) if item.kind == 'image' else item.size for item in items)
+    observation = sum(token_count(item, text=0) for item in items)
     timesteps = self._room.timesteps * (observation + 1 + self._decoding.actions)
     return min(self._room.tokens, prompted * self._prompt_room.tokens + timesteps)
 

@@ -11,11 +11,10 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import functools
+import dataclasses
 import pathlib
 import shutil
 import tempfile
-from typing import Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -30,7 +29,7 @@ from gato_jax.export.card import model_card
 from gato_jax.export.config import write_config
 from gato_jax.export.programs import PLATFORMS, write_programs
 from gato_jax.export.tasks import KnownTask, demonstrations_of, known_tasks, shortened, write_prompts, write_tasks
-from gato_jax.export.weights import DTYPES, names, write_weights
+from gato_jax.export.weights import DTYPES, names, nested, write_weights
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, ParameterReader, parameter_reader
 from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
@@ -108,26 +107,17 @@ def _write_weights(folder: pathlib.Path, reader: ParameterReader, config: ml_col
                    tokenizer: SequenceTokenizer, dtype: str, shard_bytes: int) -> int:
   definition = define_model(config.model, tokenizer.vocabulary)
   sharding = SingleDeviceSharding(jax.local_devices(backend='cpu')[0])
-  abstract = jax.eval_shape(lambda: definition.initialize(0))
-  shapes = {name: leaf.shape for name, leaf in names(abstract).items()}
+  abstract = {
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+      for name, leaf in names(jax.eval_shape(lambda: definition.initialize(0))).items()}
+  shapes = {name: leaf.shape for name, leaf in abstract.items()}
 
   def read(part: Sequence[str]) -> Mapping[str, np.ndarray]:
-    arrays = reader.read(_subtree(abstract, part, sharding))
+    arrays = reader.read(nested({name: abstract[name] for name in part}))
     return {name: np.asarray(array) for name, array in names(arrays).items()}
 
   write_weights(folder, shapes, read, dtype, shard_bytes)
   return sum(int(np.prod(shape)) for shape in shapes.values())
-
-
-def _subtree(abstract: Any, part: Sequence[str], sharding: SingleDeviceSharding) -> dict[str, Any]:
-  """The nested dicts that lead to some leaves, as ShapeDtypeStructs."""
-  tree: dict[str, Any] = {}
-  for name in part:
-    *path, last = name.split('.')
-    leaf = functools.reduce(lambda node, key: node[key], [*path, last], abstract)
-    inner = functools.reduce(lambda node, key: node.setdefault(key, {}), path, tree)
-    inner[last] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-  return tree
 
 
 def _write_tasks(folder: pathlib.Path, config: ml_collections.ConfigDict, tokenizer: SequenceTokenizer, prompts: int,
@@ -146,7 +136,7 @@ def _write_tasks(folder: pathlib.Path, config: ml_collections.ConfigDict, tokeni
         yield name, episodes
 
   size = write_prompts(folder, demonstrations())
-  tasks = {name: task.with_prompts(counts.get(name, 0)) for name, task in tasks.items()}
+  tasks = {name: dataclasses.replace(task, prompts=counts.get(name, 0)) for name, task in tasks.items()}
   write_tasks(folder, tasks)
   console.print(f'{len(tasks)} control tasks, {len(counts)} of them with prompts ({size / 1e6:.1f} MB)')
   if len(counts) < len(tasks) and prompts:

@@ -1,6 +1,5 @@
 """Reads an exported folder, whoever made it: everything is checked, nothing in it is executed."""
 
-import functools
 import pathlib
 from typing import Any
 
@@ -12,7 +11,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.config import default_config
 from gato_jax.export.config import FILE, read_config
-from gato_jax.export.weights import names, read_weights
+from gato_jax.export.weights import names, nested, read_weights
 from gato_jax.training.compatibility import with_tuples
 from gato_jax.training.restore import Trained
 from gato_jax.training.state import define_model
@@ -29,11 +28,7 @@ def load_export(folder: pathlib.Path) -> Trained:
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   definition = define_model(config.model, tokenizer.vocabulary)
   shapes = {name: leaf.shape for name, leaf in names(nnx.to_pure_dict(definition.abstract)).items()}
-  arrays = read_weights(folder, shapes, lambda _, tensor: jnp.asarray(tensor))
-  parameters: dict[str, Any] = {}
-  for name, array in arrays.items():
-    *path, last = name.split('.')
-    functools.reduce(lambda node, key: node.setdefault(key, {}), path, parameters)[last] = array
+  parameters = nested(read_weights(folder, shapes, lambda _, tensor: jnp.asarray(tensor)))
   return Trained(definition.build(parameters), tokenizer, config, content['step'])
 
 

@@ -43,9 +43,6 @@ class KnownTask:
   expert: float | None = None
   prompts: int = 0
 
-  def with_prompts(self, count: int) -> 'KnownTask':
-    return dataclasses.replace(self, prompts=count)
-
   def to_json(self) -> dict[str, Any]:
     return {**dataclasses.asdict(self), 'spec': self.spec.to_json()}
 

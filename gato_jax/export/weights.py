@@ -6,6 +6,7 @@ that memory is bounded by the files' size.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
 import json
 import pathlib
 import re
@@ -32,6 +33,15 @@ def names(tree: Any) -> dict[str, Any]:
   """Path with dots -> leaf: the tensors' names."""
   leaves = jax.tree.leaves_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator='.'): leaf for path, leaf in leaves}
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """The inverse of `names`, for a tree of dicts or a part of one."""
+  tree: dict[str, Any] = {}
+  for name, leaf in leaves.items():
+    *path, last = name.split('.')
+    functools.reduce(lambda node, key: node.setdefault(key, {}), path, tree)[last] = leaf
+  return tree
 
 
 def write_weights(folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], read: Read, dtype: str,

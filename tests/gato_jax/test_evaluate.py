@@ -13,6 +13,7 @@ from gato_jax.evaluation import evaluate as evaluation
 from gato_jax.evaluation.jobs import Job, run_jobs
 from gato_jax.pages.report import write_report_page
 from gato_jax.training.loop import train
+from tests.gato_jax.training_cases import small_config
 
 pytest.importorskip('gymnasium')
 TASKS = ('CartPole-v1', 'MountainCar-v0')
@@ -22,16 +23,11 @@ TASKS = ('CartPole-v1', 'MountainCar-v0')
 def run(tmp_path_factory):
   """A config and the workdir it was trained in."""
   folder = tmp_path_factory.mktemp('run')
-  config = default_config()
-  with config.unlocked():
-    config.data.mixture = {
-        'classic_control': mixture_entry(1.0, tasks=TASKS, episodes=3, window_timesteps=1, hide_actions=1.0),
-        'digits': mixture_entry(0.5),
-    }
-  config.data.update(dir=str(folder / 'data'), sequence_length=64, patches_per_row=16)
-  config.data.vocabulary.text_size = 1024
-  config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=32, patch_channels=32)
-  config.training.update(steps=2, batch_size=2, log_every=1, checkpoint_every=2)
+  mixture = {
+      'classic_control': mixture_entry(1.0, tasks=TASKS, episodes=3, window_timesteps=1, hide_actions=1.0),
+      'digits': mixture_entry(0.5),
+  }
+  config = small_config(folder, mixture, sequence_length=64, patches_per_row=16)
   config.evaluation.update(episodes=5, environments=2, examples=8)
   prepare(config.data, workers=1)
   train(config, str(folder / 'run'))

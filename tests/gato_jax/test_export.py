@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from data_pipelines.datasets.prepare import prepare
 from data_pipelines.errors import InputError
 from gato_jax import load
-from gato_jax.config import default_config, mixture_entry
+from gato_jax.config import mixture_entry
 from gato_jax.export import runner
 from gato_jax.export.config import FILE as CONFIG
 from gato_jax.export.export import export
@@ -36,6 +36,7 @@ from gato_jax.model.decoder import Decoder
 from gato_jax.training.loop import train
 from gato_jax.training.restore import load_trained
 from tests.gato_jax.test_evaluate import TASKS as NAMES
+from tests.gato_jax.training_cases import small_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 CARTPOLE = 'classic_control/CartPole-v1'
@@ -45,14 +46,9 @@ CARTPOLE = 'classic_control/CartPole-v1'
 def workdir(tmp_path_factory):
   """Of a run of two steps."""
   folder = tmp_path_factory.mktemp('run')
-  config = default_config()
-  with config.unlocked():
-    config.data.mixture = {
-        'classic_control': mixture_entry(1.0, tasks=NAMES, episodes=3), 'digits': mixture_entry(0.5)}
-  config.data.update(dir=str(folder / 'data'), sequence_length=64, patches_per_row=16)
-  config.data.vocabulary.text_size = 1024
-  config.model.update(layers=2, width=32, heads=2, head_size=16, feed_forward=64, patch_channels=32, value_features=8)
-  config.training.update(steps=2, batch_size=2, log_every=1, checkpoint_every=2)
+  mixture = {'classic_control': mixture_entry(1.0, tasks=NAMES, episodes=3), 'digits': mixture_entry(0.5)}
+  config = small_config(folder, mixture, sequence_length=64, patches_per_row=16)
+  config.model.update(layers=2, feed_forward=64, value_features=8)
   config.training.schedule.update(warmup_steps=1, peak=1e-2)
   prepare(config.data, workers=1)
   train(config, str(folder / 'run'))

@@ -9,23 +9,13 @@ from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepar
 from data_pipelines.datasets.recorded.writer import EpisodeWriter
 from data_pipelines.environments import registry
 from data_pipelines.loader import make_loader
-from gato_jax.config import default_config, mixture_entry
+from gato_jax.config import mixture_entry
 from gato_jax.evaluation.evaluate import evaluate
 from gato_jax.training.loop import train
 from tests.data_pipelines.rlds_cases import STRUCTURES, prepare_folder
 from tests.data_pipelines.test_import_rlds import MAPPINGS, episodes_of
 from tests.data_pipelines.test_own_environment import EXAMPLE
-
-
-def small_config(folder, mixture, **data):
-  config = default_config()
-  with config.unlocked():
-    config.data.mixture = mixture
-  config.data.update(dir=str(folder / 'data'), **data)
-  config.data.vocabulary.text_size = 1024
-  config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=32, patch_channels=32)
-  config.training.update(steps=2, batch_size=2, log_every=1, checkpoint_every=2)
-  return config
+from tests.gato_jax.training_cases import small_config
 
 
 @pytest.mark.slow

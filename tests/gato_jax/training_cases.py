@@ -28,6 +28,18 @@ def tiny_run_config(**training):
   return config
 
 
+def small_config(folder, mixture, **data):
+  """Two steps of a small model on a real mixture, whose data lie in the folder; keyword arguments change `data`."""
+  config = default_config()
+  with config.unlocked():
+    config.data.mixture = mixture
+  config.data.update(dir=str(folder / 'data'), **data)
+  config.data.vocabulary.text_size = 1024
+  config.model.update(layers=1, width=32, heads=2, head_size=16, feed_forward=32, patch_channels=32)
+  config.training.update(steps=2, batch_size=2, log_every=1, checkpoint_every=2)
+  return config
+
+
 @functools.cache
 def tiny_tokenizer(text='to and fro, round and round'):
   return SequenceTokenizer(VOCABULARY, train_text_tokenizer([text] * 9, 300))
