@@ -213,6 +213,13 @@ def weighted_entries(mixture: Mapping[str, Any]) -> dict[str, Any]:
   return {name: entry for name, entry in mixture.items() if entry.weight != 0}
 
 
+def entry_shares(mixture: Mapping[str, Any]) -> dict[str, float]:
+  """The entries' shares of the positions, by name."""
+  entries = weighted_entries(mixture)
+  total = sum(entry.weight for entry in entries.values())
+  return {name: entry.weight / total for name, entry in entries.items()}
+
+
 def requests(data_config: Any) -> list[Request]:
   """The datasets of a mixture, in its order; not those of entries with weight 0.
 

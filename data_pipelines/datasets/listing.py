@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.datasets.catalogue import DATASETS, DatasetType, Request, dataset_type, requests, weighted_entries
+from data_pipelines.datasets.catalogue import DATASETS, DatasetType, Request, dataset_type, entry_shares, requests
 from data_pipelines.datasets.sources import defect
 from data_pipelines.datasets.staging import local_path
 from data_pipelines.datasets.table_1 import ROWS
@@ -173,13 +173,12 @@ def mixture_table(data_config: Any) -> tuple[list[tuple[str, ...]], int]:
   Returns:
     the rows, and how many entries are not complete.
   """
-  entries = weighted_entries(data_config.mixture)
-  total = sum(entry.weight for entry in entries.values())
   rows, missing = [('entry', 'share', 'dataset', 'path', 'sources', 'missing', 'why')], 0
-  for name, entry in entries.items():
+  for name, share in entry_shares(data_config.mixture).items():
+    entry = data_config.mixture[name]
     problems, sources = _problems(data_config, name, entry)
     missing += bool(problems)
-    rows.append((name, f'{100 * entry.weight / total:.2f}%', entry.dataset or name, entry.path or _NOTHING,
+    rows.append((name, f'{share:.2%}', entry.dataset or name, entry.path or _NOTHING,
                  str(sources), str(len(problems)), problems[0] if problems else ''))
   return rows, missing
 

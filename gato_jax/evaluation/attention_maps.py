@@ -10,7 +10,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.plan import dataset_of
 from data_pipelines.sequences.tokenized_episode import TokenizedEpisode
 from data_pipelines.sequences.tokens import ACTION_POSITION, Tokens
-from data_pipelines.tokenization.images import INTERVAL_BINS
+from data_pipelines.tokenization.images import INTERVAL_BINS, PATCH_SIZE
 from gato_jax.evaluation import probing
 
 STEPS = 4  # of an episode
@@ -88,9 +88,9 @@ class _Step:
     pictures, cells, weights, first = [], [], [], 0
     for images in self.tokenized.pictures:
       picture = np.asarray(images[self.step:self.step + 1])[0]
-      rows, columns = (-(-side // 16) for side in picture.shape[:2])
+      rows, columns = (-(-side // PATCH_SIZE) for side in picture.shape[:2])
       part = slice(first, first := first + rows * columns)
-      padding = (0, rows * 16 - picture.shape[0]), (0, columns * 16 - picture.shape[1]), (0, 0)
+      padding = (0, -picture.shape[0] % PATCH_SIZE), (0, -picture.shape[1] % PATCH_SIZE), (0, 0)
       pictures.append(np.pad(picture, padding))
       cells.append(intervals[part])
       weights.append(weights_NxHxS[..., places[part]])

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from data_pipelines.datasets.catalogue import dataset_type, weighted_entries
+from data_pipelines.datasets.catalogue import dataset_type, entry_shares
 from gato_jax.export.tasks import KnownTask
 
 _CARD = '''# {name}
@@ -58,12 +58,11 @@ def model_card(workdir: pathlib.Path, step: int, parameters: int, dtype: str, co
 
 
 def _data_rows(config: ml_collections.ConfigDict) -> str:
-  entries = weighted_entries(config.data.mixture)
-  total = sum(entry.weight for entry in entries.values())
   rows = []
-  for name, entry in entries.items():
+  for name, share in entry_shares(config.data.mixture).items():
+    entry = config.data.mixture[name]
     kind = dataset_type(entry.dataset or name)
-    rows.append(f'| {name} | {entry.weight / total:.1%} | {kind.row or "-"} | {len(entry.tasks) or "-"} | '
+    rows.append(f'| {name} | {share:.1%} | {kind.row or "-"} | {len(entry.tasks) or "-"} | '
                 f'{kind.licence or "its owner" + chr(39) + "s"} |')
   return '\n'.join(rows)
 

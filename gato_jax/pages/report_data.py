@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from data_pipelines.datasets.catalogue import weighted_entries
+from data_pipelines.datasets.catalogue import entry_shares
 from data_pipelines.datasets.sources import RecordSource
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.index import latest_index
@@ -22,9 +22,7 @@ def data_table(run: Run) -> Sequence[Any]:
   try:
     subject = run.subject()
   except InputError as error:
-    entries = weighted_entries(run.config.data.mixture)
-    total = sum(entry.weight for entry in entries.values())
-    rows = [[name, f'{entry.weight / total:.1%}'] for name, entry in entries.items()]
+    rows = [[name, f'{share:.1%}'] for name, share in entry_shares(run.config.data.mixture).items()]
     return [paragraph(f'Shares only: {error}.', class_='quiet missing'),
             table('The mixture', ['entry', 'share of positions'], rows)]
   shares = mixture_shares(subject.trained.config.data.mixture, subject.sources)

@@ -1,7 +1,6 @@
 """The report's learning curves and goodput."""
 
 from collections.abc import Sequence
-import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from gato_jax.evaluation.plots import losses_by_dataset, rolling_mean
 from gato_jax.pages import charts
 from gato_jax.pages.page import Markup, element, figure, join, paragraph, svg, table
 from gato_jax.pages.report_run import Run
-from gato_jax.training.goodput import BUCKETS, FILE
+from gato_jax.training.goodput import BUCKETS, read_seconds
 
 _POINTS = 200  # of a curve
 
@@ -53,12 +52,7 @@ def _curve(dataset: str, steps: np.ndarray, values: np.ndarray, last_step: int) 
 
 def goodput(run: Run) -> Sequence[Any]:
   """Where every second of the run went."""
-  path = run.workdir / FILE
-  try:
-    seconds = json.loads(path.read_text(encoding='utf-8'))['seconds']
-    spent = {bucket: float(value) for bucket, value in seconds.items()}
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise InputError(f'{path} cannot be read ({error}); `gato-jax train` writes it') from error
+  spent = read_seconds(run.workdir)
   total = max(sum(spent.values()), 1e-9)
   bars, left = [], 0.0
   for number, (bucket, value) in enumerate(spent.items()):

@@ -73,13 +73,19 @@ class Goodput:
 
 def report(workdir: str) -> str:
   """The table of a run, and its plot as goodput.png; raises InputError where there has been no run."""
+  seconds = read_seconds(workdir)
+  _plot(seconds, (pathlib.Path(workdir) / FILE).with_suffix('.png'))
+  return table(seconds)
+
+
+def read_seconds(workdir: str | os.PathLike) -> dict[str, float]:
+  """Bucket -> seconds of a run; raises InputError where there has been none."""
   path = pathlib.Path(workdir) / FILE
   try:
     seconds = json.loads(path.read_text(encoding='utf-8'))['seconds']
-  except (OSError, ValueError, KeyError) as error:
+    return {bucket: float(spent) for bucket, spent in seconds.items()}
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'{path} cannot be read ({error}); train into this workdir first') from error
-  _plot(seconds, path.with_suffix('.png'))
-  return table(seconds)
 
 
 def _plot(seconds: dict[str, float], path: pathlib.Path) -> None:
