@@ -114,16 +114,15 @@ class Agent:
       batch_size: B, rows of a policy.
 
     Returns:
-      what makes a policy, the task's spec, and demonstrations to start its episodes with.
+      what makes a policy, or raises InputError where the task cannot be tokens; the task's spec; and demonstrations to
+      start its episodes with.
 
     Raises:
-      InputError: the task is not known, or the observations cannot be tokens.
+      InputError: the task is not known.
     """
     known = self._known(task) if task else None
     spec = known.spec if known else spec
-    make = functools.partial(self._policy, spec, known, batch_size, None)
-    make()  # raises where the vocabulary has no tokens for the task
-    return make, spec, self._prompts(task, known)
+    return functools.partial(self._policy, spec, known, batch_size, None), spec, self._prompts(task, known)
 
   @property
   def picture_side(self) -> int:

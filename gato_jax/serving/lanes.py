@@ -97,11 +97,11 @@ class Lanes:
 
   def take(self, task: Any, make: Callable[[], Policy]) -> Row:
     """A free row for a session of a task; `make` makes another policy for it."""
-    lanes = self._by_task.setdefault(task, [])
+    lanes = self._by_task.get(task, ())
     lane = next((lane for lane in lanes if lane.free and not lane.broken), None)
     if lane is None:
       lane = Lane(make(), self._thread, self._wait)
-      lanes.append(lane)
+      self._by_task.setdefault(task, []).append(lane)
     return Row(lane, lane.free.pop(0))
 
   def count(self, wanted: Callable[[Any], bool]) -> int:
