@@ -90,14 +90,14 @@ def test_an_episode_after_another_and_an_unseen_environment(agent):
 
 
 def test_a_period_that_is_missed_is_counted(agent):
-  with serving(agent, batch=1) as (address, server):
-    with Session(address, 'robot/reach', period_ms=1) as session:
-      for observation in observations(0):
-        session.act(observation)
-      assert session.late and server.counts.late > 0
-    with Session(address, 'robot/reach', period_ms=60_000) as session:
-      session.act(observations(0)[0])
-      assert not session.late
+  """The server waits 30 ms for the other session, which never asks: longer than one period, shorter than the other."""
+  with serving(agent, batch=2, wait_ms=30) as (address, server):
+    task = 'robot/reach'
+    with Session(address, task, period_ms=10) as short, Session(address, task, period_ms=60_000) as long:
+      short.act(observations(0)[0])
+      assert (short.late, server.counts.late) == (True, 1)
+      long.act(observations(0)[0])
+      assert (long.late, server.counts.late) == (False, 1)
 
 
 @pytest.mark.parametrize(('message', 'words'), [
