@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
+# A file's tests stay in one process, which makes its fixtures once; tests/conftest.py puts the slow files first.
+TESTS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-fast chaos lint clean
 
@@ -11,10 +13,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/gato-jax quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/.developing
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(TESTS)
 
 test-fast: $(VENV)/.developing
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest $(TESTS) -m 'not slow'
 
 chaos: $(VENV)/.developing
 	$(BIN)/python -m tests.gato_jax.chaos --runs=20

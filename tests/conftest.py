@@ -8,3 +8,11 @@ import tempfile
 _CACHE = pathlib.Path(tempfile.gettempdir()) / 'gato_jax_test_compilations'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+# Most of the suite's time is compilation, and this halves it: LLVM optimises nothing. Subprocesses inherit it.
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_backend_optimization_level=0'
+
+
+def pytest_collection_modifyitems(items):
+  """The slow files first, so that no process is left alone with one of them at the end."""
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)

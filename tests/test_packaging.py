@@ -16,7 +16,7 @@ def test_install_into_an_empty_environment(tmp_path):
 
   run(sys.executable, '-m', 'venv', 'empty')
   python = str(tmp_path / 'empty' / 'bin' / 'python')
-  run(python, '-m', 'pip', 'install', '--quiet', str(ROOT))
+  run(python, '-m', 'pip', 'install', '--quiet', '--no-compile', str(ROOT))
   assert 'quickstart' in run(str(tmp_path / 'empty' / 'bin' / 'gato-jax'), '--help')
   run(python, '-c', 'import data_pipelines, sys; assert "jax" not in sys.modules')
   run(python, '-c', 'import gato_jax.training.loop, gato_jax.evaluation.evaluate, data_pipelines.loader')

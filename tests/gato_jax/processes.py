@@ -20,6 +20,11 @@ def free_port():
     return listener.getsockname()[1]
 
 
+def xla_flags(devices):
+  """So many simulated devices, and what the whole suite sets."""
+  return f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+
+
 class Process(subprocess.Popen):
   """Its output goes to a file: a pipe that nobody reads would stop it, and with it the others, once it holds 64 KB."""
 
@@ -41,7 +46,7 @@ def start(workdir, *settings, processes=1, devices=1, own_settings=None, members
   for index in range(processes) if members is None else members:
     environment = {
         **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+        'XLA_FLAGS': xla_flags(devices)}
     if processes > 1:
       environment.update(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=str(processes), JAX_PROCESS_ID=str(index))
     command = [sys.executable, '-m', MODULE, str(workdir), *settings, *(own_settings or {}).get(index, ())]

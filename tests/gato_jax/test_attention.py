@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gato_jax.model import attention, blockwise, positions
+from tests.gato_jax.processes import xla_flags
 
 LENGTH = 150  # over one chunk of 128, and no multiple of it
 
@@ -110,7 +111,7 @@ MESH_SCRIPT = textwrap.dedent('''
 
 def test_kernels_agree_on_a_mesh_of_eight_devices():
   environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags(8),
       'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
   result = subprocess.run([sys.executable, '-c', MESH_SCRIPT, 'blockwise', 'splash'], env=environment,
                           capture_output=True, text=True, check=False)

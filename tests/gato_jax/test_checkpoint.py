@@ -18,6 +18,7 @@ from gato_jax.training.checkpoint import FOLDER, UNREADABLE_FOLDER, Checkpoints,
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.optimizer import make_optimizer
 from gato_jax.training.state import TrainState
+from tests.gato_jax.processes import xla_flags
 
 RUN = {'vocabulary': {'text_size': 300, 'tokenizer_digest': 'abc'}, 'data_state': 7, 'note': [1, 0.1, None]}
 ROOT = pathlib.Path(__file__).parents[2]
@@ -202,7 +203,7 @@ def test_config_survives_json(tmp_path):
 def run_script(script, *arguments, devices=1):
   environment = {
       **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+      'XLA_FLAGS': xla_flags(devices)}
   return subprocess.run([sys.executable, '-c', textwrap.dedent(script), *map(str, arguments)], env=environment,
                         capture_output=True, text=True, check=False)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gato_jax.training.loss import LossSettings, target_loss
+from tests.gato_jax.processes import xla_flags
 
 B, L, D, V = 3, 11, 8, 40
 SETTINGS = LossSettings(
@@ -175,7 +176,7 @@ def test_agrees_on_meshes_of_eight_devices(tmp_path):
   path.write_bytes(pickle.dumps((inputs, settings, (loss, by_source['weight'], hidden_gradient, table_gradient))))
   root = pathlib.Path(__file__).parents[2]
   environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags(8),
       'PYTHONPATH': str(root)}
   result = subprocess.run(
       [sys.executable, '-c', MESH_SCRIPT, str(path)], env=environment, capture_output=True, text=True, check=False)

@@ -24,6 +24,7 @@ from gato_jax.planning.plan import Needs, Plan
 from gato_jax.planning.report import describe, table
 from gato_jax.planning.search import search
 from gato_jax.planning.target import parse_target
+from tests.gato_jax.processes import xla_flags
 from tests.gato_jax.training_cases import tiny_run_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -172,7 +173,7 @@ x = jax.ShapeDtypeStruct((512, 64), jnp.float32, sharding=NamedSharding(mesh, P(
 for found in collectives(jax.jit(f).lower(kernels, x).compile().as_text(), dict(mesh.shape), 1): print(tuple(found))
 '''
   environment = os.environ | {
-      'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+      'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags(8)}
   done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True, text=True, check=True)
   [line] = done.stdout.splitlines()
   assert line == str(('all-gather', ('fsdp',), 8, 5.0, 5 * 64 * 64 * 4.0))

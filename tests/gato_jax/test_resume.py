@@ -51,15 +51,19 @@ def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
   assert sorted(int(path.name) for path in (killed / FOLDER).iterdir()) == [STEPS - 3, STEPS]
 
 
+@pytest.fixture(scope='module')
+def one_device(tmp_path_factory):
+  """The losses of twelve steps."""
+  workdir = tmp_path_factory.mktemp('one')
+  finish(start(workdir, 'steps=12'))
+  return losses(workdir)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('settings', [('mesh=1,4,2',), ('mesh=2,2,2', 'accumulation=2')])
-def test_eight_devices_train_like_one(tmp_path, settings):
-  common = ('steps=5', 'checkpoint_every=5')
-  one = start(tmp_path / 'one', *common)
-  eight = start(tmp_path / 'eight', *common, *settings, devices=8)
-  finish(one)
-  finish(eight)
-  for got, want in zip(losses(tmp_path / 'eight'), losses(tmp_path / 'one'), strict=True):
+def test_eight_devices_train_like_one(settings, one_device, tmp_path):
+  finish(start(tmp_path, 'steps=12', *settings, devices=8))
+  for got, want in zip(losses(tmp_path), one_device, strict=True):
     assert got[0] == want[0]
     np.testing.assert_allclose(got[1], want[1], rtol=1e-5)
     np.testing.assert_allclose(list(got[2].values()), list(want[2].values()), rtol=3e-5)
@@ -67,10 +71,8 @@ def test_eight_devices_train_like_one(tmp_path, settings):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_on_another_mesh(tmp_path):
-  finish(start(tmp_path / 'one', 'steps=12'))
-  moved, rng = tmp_path / 'moved', random.Random(0)
-  kill_soon(start(moved, 'steps=12', 'checkpoint_every=2', 'pause=0.5'), moved, rng)
-  finish(start(moved, 'steps=12', 'checkpoint_every=2', 'mesh=2,2,2', devices=8))
-  for got, want in zip(losses(moved), losses(tmp_path / 'one'), strict=True):
+def test_a_run_goes_on_on_another_mesh(one_device, tmp_path):
+  kill_soon(start(tmp_path, 'steps=12', 'checkpoint_every=2', 'pause=0.5'), tmp_path, random.Random(0))
+  finish(start(tmp_path, 'steps=12', 'checkpoint_every=2', 'mesh=2,2,2', devices=8))
+  for got, want in zip(losses(tmp_path), one_device, strict=True):
     np.testing.assert_allclose(got[1], want[1], rtol=1e-4)

@@ -16,6 +16,7 @@ from gato_jax.mesh import make_mesh
 from gato_jax.sharding import batch_sharding, constrain, parameter, parameter_shardings
 from tests.gato_jax import mesh_run
 from tests.gato_jax.model_cases import random_model
+from tests.gato_jax.processes import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -24,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def eight_devices(tmp_path_factory):
   path = tmp_path_factory.mktemp('mesh') / 'run.npz'
   environment = os.environ | {
-      'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+      'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': xla_flags(8)}
   command = [sys.executable, mesh_run.__file__, str(path)]
   process = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, check=False)
   assert process.returncode == 0, process.stderr

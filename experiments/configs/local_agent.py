@@ -1,0 +1,55 @@
+"""One agent for 128 tasks of seven suites, pictures and text: what of the local mixture two cores learn in two hours.
+
+    gato-jax quickstart --config=experiments/configs/local_agent.py --workdir=runs/local_agent
+
+The quickstart's settings, for eight times as many tasks. Left out of `local_mixture.py` are the suites whose pictures
+cost most to play (Atari, pixels of a simulator), Sokoban, the large changes of bodies, and those levels of BabyAI
+that ask an agent to remember more than the timestep it sees.
+"""
+
+from data_pipelines.environments.registry import mixture_tasks
+from experiments.configs import quickstart
+from gato_jax.config import mixture_entry
+
+REMEMBERING = ('FindObj', 'GoToObjMaze', 'GoToOpen', 'GoToSeq', 'KeyCorridor', 'BossLevel', 'MiniBoss', 'MoveTwoAcross',
+               'Order', 'Synth', 'Unlock', 'BlockedUnlock', 'GoTo-v0', 'Open-v0', 'Pickup-v0', 'Blue')
+
+
+def get_config(arg: str | None = None):
+  """`arg` is the share of the quickstart's episodes to make, 1 by default."""
+  config = quickstart.get_config()
+  config.name = 'local_agent'
+  with config.unlocked():
+    config.data.mixture = mixture(float(arg or 1))
+  config.data.sequence_length = 256
+  config.data.patches_per_row = 64
+  config.model.update(width=192, heads=6, feed_forward=1152)
+  config.training.update(steps=16_000, log_every=200, checkpoint_every=1000)
+  config.training.schedule.update(peak=4e-3, warmup_steps=400)
+  config.evaluation.episodes = 50
+  return config
+
+
+def mixture(share: float):
+  """Weights are shares of positions."""
+  def suite(weight, tasks, episodes, noise=0.85, task_weights=()):
+    return mixture_entry(weight, tasks=tasks, task_weights=task_weights, episodes=max(2, int(share * episodes)),
+                         noise=noise, window_timesteps=1, hide_actions=1.0)
+
+  return {
+      'classic_control': suite(0.06, mixture_tasks('classic_control'), 100),
+      'dm_control': suite(0.24, mixture_tasks('dm_control'), 100),
+      'dm_control_random_small': suite(0.12, mixture_tasks('dm_control_random_small'), 60),
+      'modular_rl': suite(0.1, mixture_tasks('modular_rl'), 60),
+      'metaworld': suite(0.2, mixture_tasks('metaworld'), 60),
+      'babyai': suite(0.16, levels(), 150, noise=0.3),
+      'fetch': suite(0.04, tuple(task for task in mixture_tasks('fetch') if not task.endswith('-pixels')), 100),
+      'easy_vqa': mixture_entry(0.04),
+      'digits': mixture_entry(0.01),
+      'python_docs': mixture_entry(0.03),
+  }
+
+
+def levels() -> tuple[str, ...]:
+  """BabyAI's levels that can be played by what is in sight."""
+  return tuple(task for task in mixture_tasks('babyai') if not any(name in task for name in REMEMBERING))
