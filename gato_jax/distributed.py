@@ -56,6 +56,9 @@ def start(config: Any, workdir: str, environment: Mapping[str, str] = os.environ
   group = call_the_roll(cluster.coordinator, cluster.index, cluster.count, facts, compare, faults.start_timeout)
   import jax  # only now: a run that cannot start should say so at once
 
+  from gato_jax.allocator import keep_freed_memory
+
+  keep_freed_memory()
   if cluster.count > 1:
     jax.distributed.initialize(
         cluster.coordinator, cluster.count, cluster.index, local_device_ids=cluster.local_devices,

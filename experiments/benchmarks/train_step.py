@@ -26,6 +26,7 @@ import optax
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from experiments.benchmarks import measuring, pytorch_decoder
+from gato_jax.allocator import keep_freed_memory
 from gato_jax.mesh import make_mesh
 from gato_jax.training.flops import step_flops
 from gato_jax.training.optimizer import make_optimizer
@@ -38,6 +39,7 @@ ROUNDS = 4
 
 def main(config: Any, rounds: int = ROUNDS) -> None:
   """Measures and prints."""
+  keep_freed_memory()  # as training does; PyTorch has it so too
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
   length, rows = config.data.sequence_length, config.training.batch_size
   batch = measuring.packed_batch(config, vocabulary, TARGET_SHARE, length)
