@@ -1,6 +1,10 @@
 """What the benchmarks of training have in common: a batch, a clock, and names for what it shows."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+import contextlib
+import functools
+import multiprocessing
 import time
 from typing import Any, NamedTuple
 
@@ -26,25 +30,56 @@ class Seconds(NamedTuple):
 
 def race(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
   """Times functions by turns, after one call each that is not timed."""
-  for step in steps.values():
-    jax.block_until_ready(step())
-  times = {name: [] for name in steps}
+  return _race({name: functools.partial(_timed, step) for name, step in steps.items()}, rounds)
+
+
+def race_apart(makers: Mapping[str, Callable[[], Callable[[], Any]]], rounds: int) -> dict[str, Seconds]:
+  """As `race`, each function in a process of its own that makes it: no one's threads or memory are another's."""
+  context = multiprocessing.get_context('spawn')
+  with contextlib.ExitStack() as stack:
+    pools = {name: stack.enter_context(ProcessPoolExecutor(1, context, _keep, (make,)))
+             for name, make in makers.items()}
+    return _race({name: lambda pool=pool: pool.submit(_timed_kept).result() for name, pool in pools.items()}, rounds)
+
+
+def _race(timed: Mapping[str, Callable[[], Seconds]], rounds: int) -> dict[str, Seconds]:
+  for call in timed.values():
+    call()
+  times = {name: [] for name in timed}
   for _ in range(rounds):
-    for name, step in steps.items():
-      cpu, wall = time.process_time(), time.perf_counter()
-      jax.block_until_ready(step())
-      times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-  return {name: Seconds(*(min(column) for column in zip(*rows, strict=True))) for name, rows in times.items()}
+    for name, call in timed.items():
+      times[name].append(call())
+  return {name: Seconds(*map(min, zip(*rows, strict=True))) for name, rows in times.items()}
 
 
-def matmul() -> tuple[Callable[[], jax.Array], float]:
-  """A float32 matrix product that runs as fast as this machine can, to be raced, and its FLOPs."""
+def _timed(step: Callable[[], Any]) -> Seconds:
+  cpu, wall = time.process_time(), time.perf_counter()
+  jax.block_until_ready(step())
+  return Seconds(time.process_time() - cpu, time.perf_counter() - wall)
+
+
+_kept: list[Callable[[], Any]] = []  # of a process of `race_apart`
+
+
+def _keep(make: Callable[[], Callable[[], Any]]) -> None:
+  _kept.append(make())
+
+
+def _timed_kept() -> Seconds:
+  return _timed(_kept[0])
+
+
+MATMUL_FLOPS = 8 * 2 * MATMUL_SIZE**3
+
+
+def matmul() -> Callable[[], jax.Array]:
+  """Float32 matrix products of MATMUL_FLOPS that run as fast as this machine can, to be raced."""
   matrix, multiply = jnp.ones((MATMUL_SIZE, MATMUL_SIZE), jnp.float32), jax.jit(jnp.matmul)
 
   def products():
     return [multiply(matrix, matrix) for _ in range(8)]
 
-  return products, 8 * 2 * MATMUL_SIZE**3
+  return products
 
 
 def packed_batch(config: Any, vocabulary: Any, target_share: float, segment_length: int) -> PackedBatch:

@@ -27,7 +27,7 @@ def main(config: Any, rounds: int = ROUNDS) -> None:
   points = {('target_share', share): (share, length) for share in TARGET_SHARES}
   points |= {('segment_length', segment): (TARGET_SHARE, segment) for segment in SEGMENT_LENGTHS if segment <= length}
   batches = {point: measuring.packed_batch(config, vocabulary, *settings) for point, settings in points.items()}
-  step = own_step(config, vocabulary, next(iter(batches.values())))
+  step = own_step(config, vocabulary)
   times = measuring.race({point: lambda batch=batch: step(batch) for point, batch in batches.items()}, rounds)
   by_cause = {cause: [{cause: value, 'cpu_seconds_per_step': round(seconds.cpu, 3),
                        'wall_seconds_per_step': round(seconds.wall, 3)}

@@ -1,6 +1,7 @@
 """A train step against PyTorch's and against a dense one: `gato-jax benchmark train_step --config=FILE`.
 
-Needs no data. Prints one JSON line; all steps are timed by turns in one process, the least of the rounds counts:
+Needs no data. Prints one JSON line; the steps take turns, each in a process of its own, and the least of the rounds
+counts:
 
   cpu_seconds_per_step, wall_seconds_per_step, tokens_per_second, targets_per_second: of the config's own step.
   flops: that the model needs (gato_jax/training/flops.py), recomputation and padding of blocks not counted.
@@ -30,7 +31,7 @@ from gato_jax.allocator import keep_freed_memory
 from gato_jax.mesh import make_mesh
 from gato_jax.training.flops import step_flops
 from gato_jax.training.optimizer import make_optimizer
-from gato_jax.training.program import make_program
+from gato_jax.training.program import abstract_batch, make_program
 from gato_jax.training.state import define_model, initial_state
 
 TARGET_SHARE = 0.44  # control rows with 11 observation values and 4 actions a step, and one row of text in four
@@ -39,18 +40,17 @@ ROUNDS = 4
 
 def main(config: Any, rounds: int = ROUNDS) -> None:
   """Measures and prints."""
-  keep_freed_memory()  # as training does; PyTorch has it so too
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
   length, rows = config.data.sequence_length, config.training.batch_size
-  batch = measuring.packed_batch(config, vocabulary, TARGET_SHARE, length)
-  products, products_flops = measuring.matmul()
-  steps = {'gato_jax': own_step(config, vocabulary, batch), 'dense': dense_step(config, vocabulary),
-           **_pytorch_steps(config, vocabulary)}
-  steps = {name: functools.partial(step, batch) for name, step in steps.items()}
-  times = measuring.race(steps | {'matmul': products}, rounds)
-  own, targets = times['gato_jax'], int((batch.loss_weights > 0).sum())
+  makers = {'gato_jax': functools.partial(_as_training_runs_it, config),
+            'dense': functools.partial(_on_a_batch, dense_step, config),
+            'matmul': measuring.matmul,
+            **{f'pytorch_{name}': functools.partial(_on_a_batch, pytorch_step, config, *kind)
+               for name, kind in _pytorch_kinds().items()}}
+  times = measuring.race_apart(makers, rounds)
+  own, targets = times['gato_jax'], round(TARGET_SHARE * rows * length)
   flops = step_flops(config.model, length, rows, targets, vocabulary.size)
-  peak = products_flops / times['matmul'].cpu
+  peak = measuring.MATMUL_FLOPS / times['matmul'].cpu
   print(json.dumps({
       'benchmark': 'train_step', **measuring.settings(config, vocabulary), 'target_share': TARGET_SHARE,
       'cpu_seconds_per_step': round(own.cpu, 3), 'wall_seconds_per_step': round(own.wall, 3),
@@ -61,14 +61,14 @@ def main(config: Any, rounds: int = ROUNDS) -> None:
       'others': {name: round(times[name].cpu, 3) for name in times if name not in ('gato_jax', 'matmul')}}))
 
 
-def own_step(config: Any, vocabulary: Any, batch: PackedBatch) -> Callable[[PackedBatch], Any]:
-  """The step that training runs, from batches like this one to the loss."""
+def own_step(config: Any, vocabulary: Any) -> Callable[[PackedBatch], Any]:
+  """The step that training runs, from batches to the loss."""
   mesh = make_mesh(config.mesh)
   with jax.set_mesh(mesh):
     program = make_program(config, vocabulary, 1, mesh)
     initialize = functools.partial(initial_state, program.definition, program.optimizer)
     state = jax.jit(initialize, static_argnums=0, out_shardings=program.state_shardings)(config.seed)
-    program.train_step.compile(state, jax.device_put(batch, program.batch_sharding))
+    program.train_step.compile(state, abstract_batch(config, program.batch_sharding))
 
   def step(batch):
     nonlocal state
@@ -107,12 +107,27 @@ def dense_step(config: Any, vocabulary: Any) -> Callable[[PackedBatch], Any]:
   return step
 
 
-def _pytorch_steps(config: Any, vocabulary: Any) -> dict[str, Callable[[PackedBatch], Any]]:
+def pytorch_step(config: Any, vocabulary: Any, head_on_targets: bool, compiled: bool) -> Callable[[PackedBatch], Any]:
+  """The other decoder's, of as many layers and heads of the same width."""
+  model = config.model
+  return pytorch_decoder.make_step(
+      model.layers, model.width, model.heads, config.data.sequence_length, vocabulary.size,
+      head_on_targets=head_on_targets, compiled=compiled)
+
+
+def _pytorch_kinds() -> dict[str, tuple[bool, bool]]:
+  """Whether the head is on the target rows only, and whether the step is compiled, by name; none without torch."""
   if importlib.util.find_spec('torch') is None:
     return {}
-  model, length = config.model, config.data.sequence_length
-  make = functools.partial(
-      pytorch_decoder.make_step, model.layers, model.width, model.heads, length, vocabulary.size)
-  kinds = {'eager': (False, False), 'compiled': (False, True), 'target_rows_compiled': (True, True)}
-  return {f'pytorch_{name}': make(head_on_targets=on_targets, compiled=compiled)
-          for name, (on_targets, compiled) in kinds.items()}
+  return {'eager': (False, False), 'compiled': (False, True), 'target_rows_compiled': (True, True)}
+
+
+def _as_training_runs_it(config: Any) -> Callable[[], Any]:
+  keep_freed_memory()
+  return _on_a_batch(own_step, config)
+
+
+def _on_a_batch(make: Callable[..., Callable[[PackedBatch], Any]], config: Any, *kind: bool) -> Callable[[], Any]:
+  vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
+  batch = measuring.packed_batch(config, vocabulary, TARGET_SHARE, config.data.sequence_length)
+  return functools.partial(make(config, vocabulary, *kind), batch)

@@ -1,8 +1,9 @@
 """The benchmarks of training, on a model small enough to say nothing but that they measure the same thing."""
 
+import functools
 import importlib.util
 import json
-import sys
+import os
 
 import numpy as np
 import pytest
@@ -35,8 +36,7 @@ def line(capsys):
 
 def test_the_own_step_trains_as_the_dense_one(config, vocabulary):
   batch = measuring.packed_batch(config, vocabulary, 0.44, 50)
-  own, dense = (make(config, vocabulary, *more) for make, more in (
-      (train_step.own_step, [batch]), (train_step.dense_step, [])))
+  own, dense = (make(config, vocabulary) for make in (train_step.own_step, train_step.dense_step))
   losses = np.array([[float(step(batch)) for step in (own, dense)] for _ in range(4)])
   np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=2e-4)
   assert losses[-1, 0] < losses[0, 0] - 0.1
@@ -54,7 +54,6 @@ def test_pytorch_reads_the_head_at_targets_for_the_same_loss(config, vocabulary)
 
 
 def test_train_step_prints_one_line_whose_numbers_go_together(config, vocabulary, capsys, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'torch', None)
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   train_step.main(config, rounds=2)
   result = line(capsys)
@@ -78,6 +77,22 @@ def test_race_takes_turns_and_the_least():
   calls = []
   times = measuring.race({name: lambda name=name: calls.append(name) for name in 'ab'}, 3)
   assert ''.join(calls) == 'abababab' and set(times) == {'a', 'b'}
+
+
+def noting(path):
+  """A function that notes in which process it is called."""
+  def note():
+    with open(path, 'a', encoding='utf-8') as file:
+      file.write(f'{os.getpid()} ')
+
+  return note
+
+
+def test_race_apart_gives_each_a_process_of_its_own(tmp_path):
+  times = measuring.race_apart({name: functools.partial(noting, tmp_path / name) for name in 'ab'}, 2)
+  a, b = ((tmp_path / name).read_text().split() for name in 'ab')
+  assert set(times) == {'a', 'b'} and len(a) == len(b) == 3
+  assert len({*a, *b, str(os.getpid())}) == 3
 
 
 @pytest.mark.slow
