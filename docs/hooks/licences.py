@@ -91,7 +91,8 @@ def licence(name: str) -> str:
     about = metadata.metadata(name)
   except metadata.PackageNotFoundError:
     return ''
-  classifiers = [line.rpartition(' :: ')[2] for line in about.get_all('Classifier', ()) if line.startswith('License ::')]
+  classifiers = [line.rpartition(' :: ')[2] for line in about.get_all('Classifier', ())
+                 if line.startswith('License ::')]
   text = (about.get('License') or '').strip().partition('\n')[0]
   return about.get('License-Expression') or ', '.join(c for c in classifiers if c != 'OSI Approved') or text[:60]
 

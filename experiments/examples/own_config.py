@@ -3,13 +3,17 @@
     gato-jax quickstart --config=experiments/examples/own_config.py --workdir=runs/own
 """
 
+import pathlib
+
 from gato_jax.config import default_config, mixture_entry
+
+ENVIRONMENT = pathlib.Path(__file__).with_name('own_environment.py')
 
 
 def get_config():
   config = default_config()
   config.name = 'own'
-  config.data.environments = ('experiments/examples/own_environment.py',)
+  config.data.environments = (str(ENVIRONMENT),)
   with config.unlocked():  # a new key is otherwise an error
     config.data.mixture.own = mixture_entry(
         1.0, tasks=('pendulum',), episodes=150, noise=0.8, window_timesteps=1, hide_actions=1.0)
