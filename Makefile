@@ -34,7 +34,7 @@ EXPLORED := experiments/configs/quickstart.py$(if $(wildcard $(WORKDIR)/checkpoi
 docs: $(VENV)/.documenting
 	$(BIN)/gato-jax prepare --config=$(EXPLORED)
 	$(BIN)/gato-jax illustrate --config=$(EXPLORED) --workdir=$(WORKDIR) --rows=4 --out=build/explorer.html
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)

@@ -64,7 +64,7 @@ def data_config() -> ml_collections.ConfigDict:
   return config
 
 
-def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
+def mixture_entry(weight: float, **settings: Any) -> ml_collections.ConfigDict:
   """One dataset of the mixture.
 
   Args:

@@ -37,10 +37,10 @@ def problems(site: pathlib.Path) -> list[str]:
     for address in page.fetched:
       if urlsplit(address).netloc:
         found.append(f'{name} fetches {address}')
-      elif not address.startswith('data:') and not _file(path, address).is_file():
+      elif not address.startswith('data:') and not _file(site, path, address).is_file():
         found.append(f'{name} has no {address}')
     for address in page.links:
-      target = _file(path, address)
+      target = _file(site, path, address)
       if urlsplit(address).scheme or urlsplit(address).netloc:
         continue
       if not target.is_file():
@@ -50,7 +50,8 @@ def problems(site: pathlib.Path) -> list[str]:
   return found
 
 
-def _file(page: pathlib.Path, address: str) -> pathlib.Path:
+def _file(site: pathlib.Path, page: pathlib.Path, address: str) -> pathlib.Path:
   path = unquote(urlsplit(address).path)
-  target = (page.parent / path).resolve() if path else page
+  folder = site if path.startswith('/') else page.parent
+  target = (folder / path.lstrip('/')).resolve() if path else page
   return target / 'index.html' if target.is_dir() else target
