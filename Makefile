@@ -25,8 +25,11 @@ chaos: $(VENV)/.developing
 mutations: $(VENV)/.developing
 	$(BIN)/python -m tests.mutations --page=docs/trust.md
 
-lint: $(VENV)/.developing
+lint: types
 	$(BIN)/ruff check .
+
+types: $(VENV)/.developing
+	$(BIN)/mypy
 
 # The pages, into build/site. The explorer page shows the quickstart's model if there is one, else rows of a tiny mixture.
 EXPLORED := experiments/configs/quickstart.py$(if $(wildcard $(WORKDIR)/checkpoints),,:tiny)

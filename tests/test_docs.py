@@ -52,7 +52,8 @@ def commands(page):
   for block, inline in CODE.findall(page.read_text()):
     for line in re.sub(r'\\\n\s*', ' ', block or inline).splitlines():
       if match := re.match(r'\s*gato-jax ([a-z]\w*)(?=\s|$)(.*)', line):
-        yield [match[1], *shlex.split(match[2].replace('[', '').replace(']', ''), comments=True)]  # what may be left out
+        arguments = re.sub(r'[][]', '', match[2])  # of what may be left out
+        yield [match[1], *shlex.split(arguments, comments=True)]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
