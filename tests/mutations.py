@@ -102,6 +102,8 @@ MUTANTS = (
     # Rows.
     Mutant('nothing is predicted across segments', ROWS, ' & (segment_ids[1:] == segment_ids[:-1])', '', TEST_LOADER),
     Mutant('a target is the next token', ROWS, 'labels[1:][predicts]', 'labels[:-1][predicts]', TEST_LOADER),
+    Mutant('only text and actions have a weight', ROWS, 'row.loss_weights[:] = predicts', 'row.loss_weights[:] = 1',
+           TEST_LOADER),
     Mutant('positions count within the segment', ROWS, 'np.arange(place - begin, part.stop - begin)',
            'np.arange(place, part.stop)', TEST_LOADER),
     Mutant('each segment of a row has an id of its own', PLAN, 'enumerate(segments, start=1)',
@@ -146,7 +148,7 @@ MUTANTS = (
     Mutant('in evaluation it is the rounded mean', PATCHES, '(low + high + 1) // 2', '(low + high) // 2',
            TEST_EMBEDDINGS),
     # Training.
-    Mutant('only positions with a weight have a loss', LOSS, 'wanted_R = weights_R > 0', 'wanted_R = weights_R >= 0',
+    Mutant('only positions with a target cost anything', LOSS, 'wanted_R = weights_R > 0', 'wanted_R = weights_R >= 0',
            TEST_LOSS),
     Mutant('a weight multiplies its loss', LOSS, 'jnp.stack([weights_C * loss_C', 'jnp.stack([loss_C', TEST_LOSS),
     Mutant('padding rows of the table get no probability', LOSS, 'len(ids_V) > settings.vocabulary_size:',
