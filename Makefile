@@ -21,7 +21,7 @@ test-fast: $(VENV)/.developing
 chaos: $(VENV)/.developing
 	$(BIN)/python -m tests.gato_jax.chaos --runs=20
 
-# In a copy of the tree; an hour or so of one core.
+# In a copy of the tree; eight CPU minutes.
 mutations: $(VENV)/.developing
 	$(BIN)/python -m tests.mutations --page=docs/trust.md
 
