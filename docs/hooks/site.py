@@ -84,4 +84,4 @@ def _source_page(path: str) -> str:
   text = (ROOT / path).read_text()
   language = {'.py': 'python', '.yml': 'yaml', '.js': 'javascript'}.get(os.path.splitext(path)[1], 'text')
   fence = '`' * 5
-  return f'# {path}\n\n{fence}{language}\n{text}\n{fence}\n'
+  return f'---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n{fence}{language}\n{text}\n{fence}\n'
