@@ -7,7 +7,6 @@ import setuptools
 CORE = [
     'absl-py>=2.1',
     'array_record>=0.8.1',
-    'chex>=0.1.89',
     'etils>=1.9',
     'flatbuffers>=24.3',  # jax.export's files
     'flax>=0.12',
@@ -76,11 +75,18 @@ EXTRAS = {
         'gcsfs>=2024.6',
         'hypothesis>=6.100',
         'kubeflow-trainer-api>=2.0',
+        'mypy>=1.15',
+        'packaging>=23.0',  # the licences of what is installed
         'pytest>=8.0',
         'pytest-xdist>=3.7',
         'ruff>=0.6',
         'selenium>=4.20',  # the tests of pages, in the machine's own Chromium
         'websockets>=14.0',
+    ],
+    'docs': [
+        'mkdocs-material>=9.6',
+        'mkdocstrings[python]>=0.27',
+        'packaging>=23.0',  # the licences of what is installed
     ],
 }
 

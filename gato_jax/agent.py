@@ -118,10 +118,12 @@ class Agent:
       start its episodes with.
 
     Raises:
-      InputError: the task is not known.
+      InputError: the task is not known, or there is neither task nor spec.
     """
     known = self._known(task) if task else None
     spec = known.spec if known else spec
+    if spec is None:
+      raise InputError('name a known task, or give the spec of another one')
     return functools.partial(self._policy, spec, known, batch_size, None), spec, self._prompts(task, known)
 
   @property
@@ -129,19 +131,19 @@ class Agent:
     """Pixels a side of the largest square picture that a row of the model has room for, at most 224."""
     return min(224, PATCH_SIZE * math.isqrt(self._config.data.patches_per_row))
 
-  def caption(self, image: np.ndarray, seed: int = 0, **sampling) -> str:
+  def caption(self, image: np.ndarray, seed: int = 0, **sampling: Any) -> str:
     """Of a uint8 [height, width, 3] picture; `sampling` as in `Sampling`."""
     return self._generator(sampling).caption([_picture(image)], seed)[0]
 
-  def answer(self, image: np.ndarray, question: str, seed: int = 0, **sampling) -> str:
+  def answer(self, image: np.ndarray, question: str, seed: int = 0, **sampling: Any) -> str:
     """To a question about a picture."""
     return self._generator(sampling).answer([_picture(image)], [question], seed)[0]
 
-  def complete(self, text: str, seed: int = 0, **sampling) -> str:
+  def complete(self, text: str, seed: int = 0, **sampling: Any) -> str:
     """What the text goes on with."""
     return self._generator(sampling).complete([text], seed)[0]
 
-  def stream(self, text: str, seed: int = 0, **sampling) -> Iterator[str]:
+  def stream(self, text: str, seed: int = 0, **sampling: Any) -> Iterator[str]:
     """What `complete` gives, piece by piece as it is written."""
     return self._generator(sampling).stream(text, seed)
 
@@ -216,8 +218,8 @@ class AgentPolicy:
     rows = [observation] if self.batch_size == 1 else list(observation)
     observations = [None if row is None else self._spaces.observation(row) for row in rows]
     with self._lock:
-      actions = self._policy.act(observations)
-    actions = [None if row is None else self._spaces.action(action) for row, action in zip(rows, actions, strict=True)]
+      chosen = self._policy.act(observations)
+    actions = [None if row is None else self._spaces.action(action) for row, action in zip(rows, chosen, strict=True)]
     return actions[0] if self.batch_size == 1 else actions
 
 
@@ -233,7 +235,10 @@ class _Spaces:
   def __init__(self, known: TaskSpec | None, observation_space: Any, action_space: Any):
     self._observation = None if observation_space is None else ObservationSpace(_space(observation_space))
     self._action = None if action_space is None else ActionSpace(_space(action_space))
-    self.task = known or TaskSpec('your/task', 'your', self._observation.specs, self._action.spec, max_steps=1)
+    if known is None:
+      assert self._observation is not None and self._action is not None
+      known = TaskSpec('your/task', 'your', self._observation.specs, self._action.spec, max_steps=1)
+    self.task = known
     if self._observation is not None:
       self._require('observation', self._named(self._observation.specs), self.task.observation)
     if self._action is not None:
@@ -264,9 +269,9 @@ class _Spaces:
       return prompt
     observations = [self.observation(observation) for observation, _ in prompt]
     actions = np.stack([action if self._action is None else self._action.from_space(action) for _, action in prompt])
-    columns = {key: [row[key] for row in observations] for key in self.task.observation}
+    items = {key: [row[key] for row in observations] for key in self.task.observation}
     columns = {key: values if self.task.observation[key].kind == 'text' else np.stack(values)
-               for key, values in columns.items()}
+               for key, values in items.items()}
     return ControlEpisode(columns, actions, actions, np.zeros(len(actions), np.float32), 0.0, True)
 
 
@@ -274,7 +279,7 @@ def _space(space: Any) -> Any:
   return as_space(space) if is_dm_env(space) else space
 
 
-def _steps(prompt: Prompt) -> Sequence[Any]:
+def _steps(prompt: Prompt) -> Sequence[Any] | np.ndarray:
   return prompt.action if isinstance(prompt, ControlEpisode) else prompt
 
 

@@ -15,8 +15,8 @@ from data_pipelines.datasets.mapping import KeyMapping
 def default_config() -> ml_collections.ConfigDict:
   """The paper's settings (Gato 79M, sections 2 and 3, appendices C to E) wherever the paper gives one."""
   config = ml_collections.ConfigDict()
-  config.name = 'gato'
-  config.seed = 0
+  config.name = 'gato'  # of the experiment, in logs and reports
+  config.seed = 0  # of the weights, the order of the rows and all randomness of training
   config.data = data_config()
   config.model = model_config()
   config.training = training_config()
@@ -40,20 +40,20 @@ def data_config() -> ml_collections.ConfigDict:
   config.seed = 0  # of the demonstrations; another one than the training's, which may be many on the same data
   config.mixture = ml_collections.ConfigDict()  # dataset -> mixture_entry(...)
   config.environments = ()  # modules, or paths of .py files, with suites of your own (data_pipelines/environments)
-  config.sequence_length = 1024  # L
+  config.sequence_length = 1024  # L, positions of a row
   config.patches_per_row = 256  # P: picture patches a row has room for
   config.block_rows = 64  # rows that are packed together
   config.cache_megabytes = 1024  # tokenized episodes kept in memory
-  config.read_threads = 2
+  config.read_threads = 2  # that lay out rows ahead of training
   config.workers = 2  # processes that make datasets
   config.skip_share = 0.01  # of a dataset's examples may be bad: they are named, counted and skipped; more is an error
   config.vocabulary = ml_collections.ConfigDict({
-      'text_size': 32_000,
-      'bins': 1024,
-      'discrete_size': 1024,
+      'text_size': 32_000,  # subwords; ids [0, text_size)
+      'bins': 1024,  # of continuous values, uniform in [-1, 1]
+      'discrete_size': 1024,  # discrete values
       'discrete_overlaps_text': True,  # the paper's id layout; False gives discrete values ids of their own
-      'mu': 100.0,
-      'm': 256.0,
+      'mu': 100.0,  # of the mu-law of continuous observations
+      'm': 256.0,  # the magnitude at which it saturates
   })
   config.prompt = ml_collections.ConfigDict({
       'share': 0.25,  # of the control windows
@@ -64,7 +64,7 @@ def data_config() -> ml_collections.ConfigDict:
   return config
 
 
-def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
+def mixture_entry(weight: float, **settings: Any) -> ml_collections.ConfigDict:
   """One dataset of the mixture.
 
   Args:
@@ -72,7 +72,7 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
     **settings: any of the keys below.
   """
   entry = ml_collections.ConfigDict({
-      'weight': weight,
+      'weight': weight,  # share of positions, relative to the other entries'; 0 leaves the entry out
       'dataset': '',  # which one (data_pipelines/datasets/catalogue.py); empty: the entry's key in the mixture
       'tasks': (),  # control: task names; empty for datasets without tasks
       'task_weights': (),  # what each task gets of the dataset's weight, relative to the others; empty: the same
@@ -93,19 +93,19 @@ def mixture_entry(weight: float, **settings) -> ml_collections.ConfigDict:
 def model_config() -> ml_collections.ConfigDict:
   """Table 5's 79M model."""
   return ml_collections.ConfigDict({
-      'layers': 8,
-      'width': 768,
-      'heads': 24,
-      'head_size': 32,
+      'layers': 8,  # N
+      'width': 768,  # D
+      'heads': 24,  # H
+      'head_size': 32,  # K
       'feed_forward': 3072,  # gate and value halves together (paper table 5, read so that parameter counts agree)
       'positions': 'rope',  # rope, transformer_xl or none
-      'local_positions': 512,
-      'patch_position_bins': 128,
-      'patch_channels': 64,
+      'local_positions': 512,  # rows of the table of places within a timestep
+      'patch_position_bins': 128,  # rows of the tables of a patch's row and column
+      'patch_channels': 64,  # of the picture encoder
       'value_features': 0,  # Fourier features of a bin's value, added to its embedding; 0: the paper's plain table
-      'stochastic_depth': 0.1,
-      'remat': 'none',  # none, full, dots
-      'attention': 'auto',  # or reference, chunked, dot_product; see gato_jax.model.attention
+      'stochastic_depth': 0.1,  # share of the rows that skip a branch of a layer in training
+      'remat': 'none',  # what is computed again in the backward pass: none, full, dots (all but matrix products)
+      'attention': 'auto',  # or one of IMPLEMENTATIONS in gato_jax.model.attention
       'dtype': 'auto',  # of activations: bfloat16 where the hardware has it, else float32
       'vocabulary_multiple': 128,  # the embedding table's rows are rounded up to a multiple of this
   })
@@ -114,13 +114,13 @@ def model_config() -> ml_collections.ConfigDict:
 def training_config() -> ml_collections.ConfigDict:
   """Appendix D."""
   config = ml_collections.ConfigDict({
-      'steps': 1_000_000,
+      'steps': 1_000_000,  # updates
       'batch_size': 512,  # rows a step over all devices and accumulation
       'accumulation': 1,  # micro-batches a step
       'bin_smoothing': 0.0,  # standard deviation, in bins, of a continuous target's soft label; 0: one-hot
       'nonfinite_limit': 10,  # steps in a row with a non-finite loss or gradient before training stops
-      'log_every': 100,
-      'checkpoint_every': 1000,
+      'log_every': 100,  # steps
+      'checkpoint_every': 1000,  # steps
       'keep_checkpoints': 2,  # the newest
       'keep_every': 0,  # and those of steps that divide by this; 0: none
       'keep_best': 0,  # and so many with the lowest loss
@@ -128,18 +128,18 @@ def training_config() -> ml_collections.ConfigDict:
   })
   config.optimizer = ml_collections.ConfigDict({
       'name': 'adamw',  # or muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest
-      'b1': 0.9,
-      'b2': 0.95,
-      'eps': 1e-8,
-      'weight_decay': 0.1,
+      'b1': 0.9,  # decay of the first moment
+      'b2': 0.95,  # and of the second
+      'eps': 1e-8,  # added to the root of the second
+      'weight_decay': 0.1,  # of all but norms and biases
       'clip_norm': 0.0,  # 0: no clipping, as in the paper
   })
   config.schedule = ml_collections.ConfigDict({
-      'initial': 1e-7,
-      'peak': 1e-4,
+      'initial': 1e-7,  # learning rate of the first step
+      'peak': 1e-4,  # at the end of the warm-up
       'final_share': 0.1,  # of the peak, at the end of the cosine
-      'warmup_steps': 15_000,
-      'decay_steps': 0,  # 0: training.steps
+      'warmup_steps': 15_000,  # linear
+      'decay_steps': 0,  # where the cosine ends; 0: at training.steps
   })
   return config
 

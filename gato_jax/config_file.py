@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import pathlib
+from typing import Any
 
 from absl import flags
 import ml_collections
@@ -19,10 +20,10 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
   Raises:
     InputError: no such file, an unknown key (naming the nearest one), or a value of the wrong type.
   """
-  path, _, argument = file.partition(':')
-  path = _find(path)
+  name, _, argument = file.partition(':')
+  path = _find(name)
   arguments = ['gato-jax', f'--config={path}:{argument}' if argument else f'--config={path}', *overrides]
-  values = flags.FlagValues()
+  values: Any = flags.FlagValues()
   config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=arguments)
   try:
     values(arguments)

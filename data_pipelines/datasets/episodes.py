@@ -90,8 +90,10 @@ class EpisodeSource(Protocol):
   kind: SourceKind
   task: TaskSpec | None
   directory: str
-  noisy: np.ndarray
   part_timesteps: int
+
+  @property
+  def noisy(self) -> np.ndarray: ...
 
   def __len__(self) -> int: ...
 

@@ -28,6 +28,7 @@ from data_pipelines.datasets.episodes import (
 )
 from data_pipelines.datasets.files import fingerprint
 from data_pipelines.datasets.pictures import LazyImages, decode_png, png_shape
+from data_pipelines.datasets.prepared import open_builder
 from data_pipelines.datasets.staging import fetch, local_path
 from data_pipelines.environments.action_bounds import Bounds
 from data_pipelines.environments.registry import task_spec
@@ -57,7 +58,7 @@ class RecordSource:
     with open(os.path.join(directory, _METADATA_FILE)) as file:
       self.metadata = json.load(file)
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    self._records = tfds.builder_from_directory(directory).as_data_source(split, deserialize_method=raw)
+    self._records = open_builder(directory).as_data_source(split, deserialize_method=raw)
 
   def __len__(self) -> int:
     return len(self._records)
@@ -314,7 +315,7 @@ def defect(request: Request, data_dir: str) -> str | None:
   if not os.path.isdir(directory):
     return f'{directory} is missing'
   try:
-    splits = tfds.builder_from_directory(directory).info.splits
+    splits = open_builder(directory).info.splits
     for path in itertools.chain.from_iterable(split.filepaths for split in splits.values()):
       ArrayRecordReader(os.fspath(path)).close()  # the index is at the end of the file: without it, this raises
     with open(os.path.join(directory, _METADATA_FILE)) as file:

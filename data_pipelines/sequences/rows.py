@@ -62,7 +62,8 @@ class EpisodeCache:
     self._tokenizer = tokenizer
     self._documents = documents
     self._room = int(megabytes * 2**20)
-    self._parts: collections.OrderedDict[tuple[int, int, int], TokenizedEpisode] = collections.OrderedDict()
+    self._parts: collections.OrderedDict[tuple[int, int, int], TokenizedEpisode | TokenizedPage] = (
+        collections.OrderedDict())
     self._lock = threading.Lock()
 
   def window(self, source: int, episode: int, start: int, stop: int, hide_actions: bool = False) -> Tokens:

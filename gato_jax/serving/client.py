@@ -73,7 +73,7 @@ class Session:
   def __enter__(self) -> 'Session':
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, *_: Any) -> None:
     self.close()
 
   def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:

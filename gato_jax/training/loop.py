@@ -54,7 +54,7 @@ class BatchLoader(Protocol):
   def set_state(self, state: int) -> None: ...
 
 
-def train(config, workdir: str, group: Group | None = None) -> dict[str, Any]:
+def train(config: Any, workdir: str, group: Group | None = None) -> dict[str, Any]:
   """Trains on the config's mixture; goes on where it stopped if the workdir has a checkpoint.
 
   Args:

@@ -1,6 +1,7 @@
 """RLDS datasets with the catalogue's structures, read through features.json and tokenised."""
 
 import io
+import json
 import pathlib
 import shutil
 import struct
@@ -308,6 +309,21 @@ def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
   info = path / 'dataset_info.json'
   info.write_text(info.read_text().replace('array_record', 'riegeli'))
   with pytest.raises(InputError, match='is riegeli, which needs TensorFlow.*tfds convert_format'):
+    RLDSReader(str(path), '')
+
+
+@pytest.mark.parametrize('hide', [
+    lambda name: {'pythonClassName': name}, lambda name: {'python_class_name': name}, lambda name: {'type': name},
+    lambda name: {'pythonClassName': 'tensorflow_datasets.x.Y', 'json': {'json': json.dumps([{'type': name}])}}])
+def test_code_that_a_dataset_names_is_not_run(hide, tmp_path, monkeypatch):
+  structure, episodes = control_episodes(count=1)
+  path = pathlib.Path(prepare_folder(tmp_path / 'one', 'theirs', episodes, structure))
+  (path / 'a_dataset_of_theirs.py').write_text('raise SystemExit("ran")')
+  monkeypatch.syspath_prepend(path)
+  features = json.loads((path / 'features.json').read_text())
+  features['featuresDict']['features']['extra'] = hide('a_dataset_of_theirs.Feature')
+  (path / 'features.json').write_text(json.dumps(features))
+  with pytest.raises(InputError, match='wants the code of a_dataset_of_theirs.Feature, which is not run'):
     RLDSReader(str(path), '')
 
 

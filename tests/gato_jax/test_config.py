@@ -16,6 +16,8 @@ def test_defaults_are_the_papers_79m():
   assert (config.data.sequence_length, config.training.batch_size, config.training.steps) == (1024, 512, 1_000_000)
   assert (config.training.schedule.peak, config.training.schedule.warmup_steps) == (1e-4, 15_000)
   assert (config.data.prompt.share, config.data.prompt.from_end) == (0.25, 0.5)
+  vocabulary = config.data.vocabulary
+  assert (vocabulary.text_size, vocabulary.bins, vocabulary.mu, vocabulary.m) == (32_000, 1024, 100.0, 256.0)
 
 
 def test_overrides_are_typed():

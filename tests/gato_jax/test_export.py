@@ -290,7 +290,7 @@ def test_a_header_that_asks_for_more_than_there_is(spoilt):
   tracemalloc.stop()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_anywhere_is_an_error_or_no_harm(folder, tmp_path_factory, data):
   """Cut off or flipped anywhere: an InputError, or numbers that differ; nothing else, and nothing outside."""

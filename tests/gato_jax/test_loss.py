@@ -97,6 +97,17 @@ def test_chunk_size_does_not_matter():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), results[0], other)
 
 
+def test_what_has_no_target_is_not_looked_at():
+  hidden, table, targets, weights, sources = map(jnp.asarray, make_inputs(0.4))
+  spoiled = jnp.where(weights[..., None] > 0, hidden, jnp.nan)
+
+  def loss(hidden):
+    return target_loss(hidden, table, targets, weights, sources, SETTINGS).loss
+
+  assert loss(spoiled) == loss(hidden)
+  np.testing.assert_array_equal(jax.grad(loss)(spoiled), jax.grad(loss)(hidden))
+
+
 def test_padding_rows_of_the_table_get_no_probability():
   inputs = list(make_inputs(1.0))
   (loss, _), (_, table_gradient) = fused(SETTINGS, *inputs)

@@ -7,7 +7,7 @@ import time
 import urllib.request
 
 from flax import nnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -191,7 +191,7 @@ JSON = st.recursive(
         inner, max_size=4), max_leaves=12)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(JSON)
 def test_whatever_is_said_is_an_observation_or_an_input_error(content):
   with contextlib.suppress(InputError):
@@ -202,7 +202,7 @@ def test_whatever_is_said_is_an_observation_or_an_input_error(content):
     assert observation.keys() == {'joints', 'word'} and observation['joints'].shape == (3,)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_whatever_comes_in_is_a_message_or_an_input_error(data):
   with contextlib.suppress(InputError):

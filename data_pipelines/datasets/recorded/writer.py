@@ -75,7 +75,7 @@ class EpisodeWriter:
       final = _observed(final_observation)
       first = {name: value for name, value in self._steps[0].items() if name.startswith(_OBSERVED)}
       _check('the final observation of the episode', final, first)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in self._steps[0]:
       arrays |= _arrays(name, [step[name] for step in (*self._steps, final) if name in step])
     arrays |= {'terminated': np.bool_(terminated), 'action_low': self._bounds[0], 'action_high': self._bounds[1]}
@@ -92,7 +92,7 @@ class EpisodeWriter:
   def _start(self) -> None:
     self._steps: list[dict[str, Any]] = []
 
-  def _write(self, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
+  def _write(self, arrays: Mapping[str, Any]) -> pathlib.Path:
     """Under another name first: a file that has its own is whole."""
     unfinished = self._directory / f'.{os.getpid()}.unfinished'
     with open(unfinished, 'wb') as file:

@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
+from data_pipelines.datasets.prepared import FEATURES_FILE, open_builder
 from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.errors import InputError
 
-_FEATURES_FILE = 'features.json'
 _TERMINAL = 'steps/is_terminal'
 _FIRST = 'steps/is_first'
 
@@ -99,11 +99,11 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 def _open(path: str) -> tfds.core.DatasetBuilder:
   if os.path.isdir(path):
     root = pathlib.Path(path)
-    folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + _FEATURES_FILE))]
+    folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + FEATURES_FILE))]
     if len(folders) != 1:
       found = ', '.join(str(folder.relative_to(root)) for folder in folders)
-      raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + _FEATURES_FILE}')
-    builder = tfds.builder_from_directory(folders[0])
+      raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + FEATURES_FILE}')
+    builder = open_builder(folders[0])
   else:
     builder = _open_by_name(path)
   if builder.info.file_format not in READERS:
