@@ -199,13 +199,12 @@ def test_targets():
   target = parse_target('v5p:4x4x4', 2)
   assert (target.chip.name, target.shape, target.device_count) == ('v5p', (4, 4, 4), 128)
   assert parse_target('tpu7x:2x2x1').device_count == 8  # two devices a chip
-  assert target.bandwidth(('replica',), 2) == target.chip.outside
-  assert target.bandwidth(('fsdp',), 64) == 90e9 * 3 * 2
-  assert target.bandwidth(('fsdp',), 16) == 90e9 * 2 * 2
-  assert target.bandwidth(('tensor',), 2) == 90e9  # two neighbours
-  assert parse_target('v5e:4x4').bandwidth(('fsdp',), 16) == 45e9 * 2  # too short to be a ring
-  assert parse_target('v5e:16x16').bandwidth(('fsdp',), 64) == 45e9 * 3  # a ring of 16, lines of 4
-  assert parse_target('h100:64').bandwidth(('fsdp',), 64) == 50e9
+  assert target.bandwidth(64) == 90e9 * 3 * 2
+  assert target.bandwidth(16) == 90e9 * 2 * 2
+  assert target.bandwidth(2) == 90e9  # two neighbours
+  assert parse_target('v5e:4x4').bandwidth(16) == 45e9 * 2  # too short to be a ring
+  assert parse_target('v5e:16x16').bandwidth(64) == 45e9 * 3  # a ring of 16, lines of 4
+  assert parse_target('h100:64').bandwidth(8) == 450e9
 
 
 @pytest.mark.parametrize(('topology', 'rings'), [
@@ -243,6 +242,24 @@ def test_roofline():
   assert 'ESTIMATED' in describe(made_up_plan(compile_seconds=0.0))
   lines = table([made_up_plan(fits=False), made_up_plan(), made_up_plan(tokens=99_999)]).splitlines()
   assert [line.split()[5] for line in lines[1:]] == ['yes', 'yes', 'no']
+
+
+@pytest.mark.parametrize(('topology', 'mesh', 'kind', 'axes', 'size', 'seconds'), [
+    # Two slices of v5e: 45 GB/s a link, 3.125 GB/s outside. 16 GB of each device; 8 of them are its share of a pair's.
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('replica',), 4, 16 / 45 + 8 / 3.125),
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('replica',), 2, 16 / 45),  # of one slice
+    ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica',), 2, 16 / 3.125),
+    ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica', 'fsdp'), 32, 2 * 15 / 90 + 1 / 3.125),
+    ('v5e:4x4', (2, 16, 1), 'all-gather', ('fsdp',), 16, 15 / 90),
+    # GPUs: 450 GB/s in a host of 8, 50 out of it.
+    ('h100:32', (1, 64, 1), 'all-gather', ('fsdp',), 64, 14 / 450 + 7 / 8 * 2 / 50),
+    ('h100:32', (1, 8, 8), 'all-gather', ('fsdp',), 8, 14 / 50),  # one of each host
+    ('h100:32', (1, 32, 2), 'all-reduce', ('fsdp',), 32, 2 * 12 / 450 + 2 * 7 / 8 * 4 / 50),
+    ('h100:32', (1, 8, 8), 'all-reduce', ('tensor',), 8, 2 * 14 / 450)])
+def test_the_slow_network_is_charged_for_what_goes_through_it(topology, mesh, kind, axes, size, seconds):
+  mesh = dict(zip(('replica', 'fsdp', 'tensor'), mesh, strict=True))
+  plan = made_up_plan(target=parse_target(topology, 2), mesh=mesh)
+  assert plan.seconds_of(Collective(kind, axes, size, 1.0, 16e9)) == pytest.approx(seconds)
 
 
 def big_config(**training):
