@@ -17,7 +17,7 @@ from gato_jax import cli
 from gato_jax.config import default_config
 from gato_jax.inspection import inspect
 from gato_jax.mesh import make_abstract_mesh
-from gato_jax.planning.estimate import estimate
+from gato_jax.planning.estimate import estimate, keeps_scores
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective, collectives, first_group, loop_turns, parse
 from gato_jax.planning.plan import Needs, Plan
@@ -273,6 +273,30 @@ def test_state_of_the_estimate_is_exact():
   plan = estimate(big_config(), parse_target('h100:64'), 0.25)
   parameters = 1_071_000_000
   assert plan.needs.arguments == pytest.approx(12 * parameters / 64, rel=0.05)  # and small arrays on every device
+
+
+@pytest.mark.parametrize(('topology', 'length', 'model', 'keeps'), [
+    ('h100:8', 1024, {}, False), ('v5e:2x4', 1024, {}, False),  # cuDNN; splash
+    ('h100:8', 1024, {'positions': 'transformer_xl'}, True), ('v5e:2x4', 1024, {'positions': 'transformer_xl'}, True),
+    ('h100:8', 1024, {'dtype': 'float32'}, True), ('v5e:2x4', 1024, {'dtype': 'float32'}, False),
+    ('h100:8', 1024, {'head_size': 256}, True), ('v5e:2x4', 1000, {}, True),
+    ('h100:8', 1024, {'attention': 'chunked'}, True), ('v5e:2x4', 1024, {'attention': 'dot_product'}, True)])
+def test_where_attention_keeps_its_scores(topology, length, model, keeps):
+  config = big_config()
+  config.model.update(model)
+  config.data.sequence_length = length
+  assert keeps_scores(config, parse_target(topology)) == keeps
+
+
+def test_scores_that_are_kept_need_memory():
+  config = big_config(batch_size=8)
+  config.model.layers = 1
+  temporaries = {}
+  for name in ('auto', 'chunked'):
+    config.model.attention = name
+    temporaries[name] = estimate(config, parse_target('h100:8'), 0.25, flops=1.0).needs.temporaries
+  pairs = 16 * 1024**2 / 2  # of one row
+  assert temporaries['chunked'] - temporaries['auto'] == pytest.approx(2 * 12 * pairs)  # kept, and at work
 
 
 @pytest.mark.parametrize(('topology', 'replica', 'kinds'), [
