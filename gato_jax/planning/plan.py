@@ -105,7 +105,7 @@ class Plan(NamedTuple):
     """At the full bandwidth of the network; a ring passes every byte on (size - 1) / size of the way.
 
     A group that reaches beyond a slice or a host does its part within each of them; outside, a device sends no more
-    than its share of what is there.
+    than its share of what is there. Over `slices`, it is that share that the compiler named.
     """
     passes = 2 if collective.kind == 'all-reduce' else 1
     inside = self._inside(collective)

@@ -136,6 +136,14 @@ ENTRY %main (a: f32[8,64]) -> f32[8,64] {
   %start = (f32[8], f32[32]) fusion(%q), kind=kCustom, calls=%started
   %done = f32[32] fusion(%start), kind=kCustom, calls=%ended
   %alone = f32[999]{0} all-reduce(%g), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
+  %send.1 = (f32[8,128]{1,0:T(8,128)}, u32[], token[]) send(%q, %t), channel_id=3, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1:3}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=3, \
+frontend_attributes={_xla_megascale_target="{1:3}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send.2 = (bf16[16]{0}, u32[], token[]) send(%q, %t), channel_id=4, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:7}",_xla_megascale_transfer_type="ALL_GATHER"}
+  %send.3 = (f32[16]{0}, u32[], token[]) send(%q, %t), channel_id=5, \
+frontend_attributes={_xla_megascale_target={{200000->100001}},_xla_megascale_transfer_type="ONE_TO_ONE"}
   %permute = u8[100]{0} collective-permute(%q), source_target_pairs={{0,4},{4,0}}
 }
 '''
@@ -149,10 +157,13 @@ def test_collectives_by_kind_axis_turns_and_bytes():
       Collective('all-reduce', ('replica',), 2, 10, 640),
       Collective('reduce-scatter', ('fsdp', 'tensor'), 4, 2, 32 + 16 * 4),
       Collective('collective-permute', ('replica',), 2, 1, 100),
+      Collective('all-reduce', ('slices',), 3, 1, 8 * 128 * 4),
+      Collective('all-gather', ('slices',), 2, 1, 2 * 16 * 2),
+      Collective('collective-permute', ('slices',), 2, 1, 16 * 4),
   }
   assert found[0].bytes == max(collective.bytes for collective in found)
   computations, entry = parse(HLO)
-  assert entry == 'main' and len(computations[entry]) == 11
+  assert entry == 'main' and len(computations[entry]) == 15
   assert loop_turns('', computations['open_condition']) is None
 
 
@@ -251,6 +262,7 @@ def test_roofline():
     ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica',), 2, 16 / 3.125),
     ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica', 'fsdp'), 32, 2 * 15 / 90 + 1 / 3.125),
     ('v5e:4x4', (2, 16, 1), 'all-gather', ('fsdp',), 16, 15 / 90),
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('slices',), 2, 16 / 3.125),  # what a compiler has divided already
     # GPUs: 450 GB/s in a host of 8, 50 out of it.
     ('h100:32', (1, 64, 1), 'all-gather', ('fsdp',), 64, 14 / 450 + 7 / 8 * 2 / 50),
     ('h100:32', (1, 8, 8), 'all-gather', ('fsdp',), 8, 14 / 50),  # one of each host
@@ -366,7 +378,7 @@ def has_tpu_compiler():
 @pytest.mark.slow
 @pytest.mark.skipif(not has_tpu_compiler(), reason="needs the TPU compiler: pip install 'gato_jax[tpu]'")
 @pytest.mark.parametrize(('topology', 'slices', 'axes'), [
-    ('v5e:2x4', 1, {('fsdp',), ('tensor',)}), ('v5p:2x2x2', 2, {('fsdp',), ('replica',), ('tensor',)})])
+    ('v5e:2x4', 1, {('fsdp',), ('tensor',)}), ('v5p:2x2x2', 2, {('fsdp',), ('slices',), ('tensor',)})])
 def test_the_step_compiles_for_tpus_that_are_not_here(topology, slices, axes):
   settings = ['--config.model.layers=12', '--config.model.width=256', '--config.model.heads=4',
               '--config.model.head_size=64', '--config.model.feed_forward=1024', '--config.model.remat=full',
