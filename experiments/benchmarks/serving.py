@@ -22,6 +22,7 @@ import concurrent.futures
 import functools
 import json
 import multiprocessing
+import sys
 import threading
 import time
 from typing import Any
@@ -67,6 +68,7 @@ def main(config: ml_collections.ConfigDict, loads: Sequence[int] = SESSIONS, tur
         began = time.monotonic()
         answers = clients.submit(ask, address, list(range(sessions)), ACTIONS).result()
         result[sessions] = summary(answers, alone, time.monotonic() - began, act['passes'] * 1000 * read)
+        print(f'{sessions} sessions: {result[sessions]}', file=sys.stderr, flush=True)
   size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
   print(json.dumps({
       'benchmark': 'serving', 'config': config.name, 'parameters': size,
