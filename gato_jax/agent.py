@@ -101,17 +101,18 @@ class Agent:
     if prompt is not None:
       prompts = [spaces.episode(prompt)] if len(_steps(prompt)) else []
     else:
-      prompts = self._prompts(task, known)
+      prompts = self._prompts(task, known, _PROMPTS)
     return AgentPolicy(policy, spaces, prompts, seed)
 
-  def rows(self, task: str, spec: TaskSpec | None, batch_size: int
+  def rows(self, task: str, spec: TaskSpec | None, batch_size: int, prompts: int = _PROMPTS
           ) -> tuple[Callable[[], Policy], TaskSpec, list[ControlEpisode]]:
-    """For servers, who deal in observations and actions, not in an environment's own values.
+    """For servers and evaluation, who deal in observations and actions, not in an environment's own values.
 
     Args:
       task: a known task, or empty.
       spec: of another one.
       batch_size: B, rows of a policy.
+      prompts: demonstrations at most.
 
     Returns:
       what makes a policy, or raises InputError where the task cannot be tokens; the task's spec; and demonstrations to
@@ -124,7 +125,7 @@ class Agent:
     spec = known.spec if known else spec
     if spec is None:
       raise InputError('name a known task, or give the spec of another one')
-    return functools.partial(self._policy, spec, known, batch_size, None), spec, self._prompts(task, known)
+    return functools.partial(self._policy, spec, known, batch_size, None), spec, self._prompts(task, known, prompts)
 
   @property
   def picture_side(self) -> int:
@@ -157,10 +158,10 @@ class Agent:
         window_timesteps=known.window_timesteps if known else 0, hide_actions=known.hide_actions if known else 0.0,
         acting=acting)
 
-  def _prompts(self, task: str, known: KnownTask | None) -> list[ControlEpisode]:
+  def _prompts(self, task: str, known: KnownTask | None, count: int) -> list[ControlEpisode]:
     if known is None or not known.prompts or not self._config.acting.prompt:
       return []
-    return self._read_prompts(task, known, min(_PROMPTS, known.prompts))
+    return self._read_prompts(task, known, min(count, known.prompts))
 
   def _known(self, task: str) -> KnownTask:
     if task not in self.tasks:

@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_pipelines.datasets.catalogue import NOISY_AGENT, Request
-from data_pipelines.datasets.staging import local_path, push
+from data_pipelines.datasets.staging import INCOMPLETE, local_path, push
 from data_pipelines.environments import registry
 from data_pipelines.errors import InputError
 
@@ -114,7 +114,7 @@ def build_dataset(request: Request, data_dir: str, skip_share: float, progress: 
   start = time.monotonic()
   directory = pathlib.Path(local_path(request.directory(data_dir)))
   shutil.rmtree(directory, ignore_errors=True)
-  for leftover in directory.parent.glob(f'incomplete.*_{directory.name}'):  # of a build that was killed
+  for leftover in directory.parent.glob(f'{INCOMPLETE}*_{directory.name}'):  # of a build that was killed
     shutil.rmtree(leftover, ignore_errors=True)
   try:
     module = importlib.import_module(f'data_pipelines.datasets.{request.type.folder or request.dataset}.builder')

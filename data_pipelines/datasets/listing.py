@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.datasets.catalogue import DATASETS, DatasetType, Request, dataset_type, entry_shares, requests
 from data_pipelines.datasets.sources import defect
-from data_pipelines.datasets.staging import local_path
+from data_pipelines.datasets.staging import INCOMPLETE, local_path
 from data_pipelines.datasets.table_1 import ROWS
 from data_pipelines.environments.reference_scores import reference_scores
 from data_pipelines.environments.registry import SUITES, task_names, task_spec, trained_tasks
@@ -48,7 +48,7 @@ def built_datasets(dataset: str, data_dir: str) -> list[BuiltDataset]:
   """What is built of a dataset, whatever its settings, the newest first; of storage elsewhere, what is copied."""
   found = pathlib.Path(local_path(data_dir), dataset).glob('*/*/metadata.json')
   newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-  return [_built(path.parent) for path in newest_first if not path.parent.name.startswith('incomplete.')]
+  return [_built(path.parent) for path in newest_first if not path.parent.name.startswith(INCOMPLETE)]
 
 
 def _built(directory: pathlib.Path) -> BuiltDataset:

@@ -18,6 +18,7 @@ from fsspec.utils import tokenize
 from data_pipelines.errors import InputError
 
 CACHE_VARIABLE = 'GATO_JAX_CACHE'
+INCOMPLETE = 'incomplete.'  # what names start with, TFDS's too, until all is written; they are never copied
 _NOTE = '.copied.json'  # beside a copy: what it is a copy of
 
 
@@ -53,7 +54,7 @@ def fetch(path: str) -> str:
   remove(local)
   if versions:
     os.makedirs(os.path.dirname(local), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='incomplete.', dir=os.path.dirname(local)) as folder:
+    with tempfile.TemporaryDirectory(prefix=INCOMPLETE, dir=os.path.dirname(local)) as folder:
       for name in versions:
         target = os.path.join(folder, 'copy', name) if name else os.path.join(folder, 'copy')
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -109,8 +110,9 @@ def _versions(system: Any, root: str) -> dict[str, str]:
   if not system.exists(root):
     return {}
   found = system.find(root, detail=True)
-  return {name.removeprefix(root.rstrip('/')).lstrip('/'): tokenize(sorted(map(str, entry.items())))
-          for name, entry in found.items()}
+  versions = {name.removeprefix(root.rstrip('/')).lstrip('/'): tokenize(sorted(map(str, entry.items())))
+              for name, entry in found.items()}
+  return {name: version for name, version in versions.items() if _is_complete(name)}
 
 
 def _copied(local: str) -> dict[str, str]:
@@ -132,7 +134,12 @@ def _local_names(local: str) -> set[str]:
   root = pathlib.Path(local)
   if root.is_file():
     return {''}
-  return {file.relative_to(root).as_posix() for file in root.rglob('*') if file.is_file()}
+  names = {file.relative_to(root).as_posix() for file in root.rglob('*') if file.is_file()}
+  return set(filter(_is_complete, names))
+
+
+def _is_complete(name: str) -> bool:
+  return not any(part.startswith(INCOMPLETE) for part in name.split('/'))
 
 
 def _child(root: str, name: str) -> str:

@@ -8,6 +8,7 @@ import tempfile
 
 import numpy as np
 
+from data_pipelines.datasets.staging import INCOMPLETE
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokens import Tokens, text_run
 
@@ -64,7 +65,8 @@ class DocumentWriter(contextlib.AbstractContextManager):
 
   def __enter__(self) -> 'DocumentWriter':
     with self._harmless():
-      self._file = tempfile.NamedTemporaryFile(dir=os.path.dirname(self._path), delete=False)  # noqa: SIM115
+      self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115
+          dir=os.path.dirname(self._path), prefix=INCOMPLETE, delete=False)
     return self
 
   def add(self, ids: np.ndarray) -> None:

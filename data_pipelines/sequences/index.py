@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
+from data_pipelines.datasets.staging import INCOMPLETE
 from data_pipelines.sequences.documents import DocumentTokens, DocumentWriter
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
@@ -157,7 +158,7 @@ def open_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> EpisodeIn
 
 def _open_text_index(source: EpisodeSource, tokenizer: SequenceTokenizer, path: str) -> EpisodeIndex:
   """`open_index` of text in a directory."""
-  tokens_path, text_size = path.removesuffix('.npz') + '.tokens', tokenizer.text_tokenizer.size
+  tokens_path, text_size = _tokens_path(path), tokenizer.text_tokenizer.size
   index = _load(path) if os.path.exists(path) else None
   if index is not None:
     documents = DocumentTokens(tokens_path, text_size, index.step_starts)
@@ -177,7 +178,7 @@ def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer,
     InputError: as `open_index`.
   """
   paths = {_path(source, tokenizer): source for source in sources}  # several entries may share a dataset
-  missing = [source for path, source in paths.items() if not os.path.exists(path)]
+  missing = [source for path, source in paths.items() if not _is_kept(source, path)]
   if sum(map(len, missing)) < _FEW_EPISODES:
     for source in missing:
       open_index(source, tokenizer)
@@ -192,9 +193,19 @@ def _make_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> None:
   open_index(source, tokenizer)
 
 
+def _is_kept(source: EpisodeSource, path: str) -> bool:
+  files = [path, _tokens_path(path)] if source.kind == 'text' else [path]
+  return all(map(os.path.exists, files))
+
+
 def _path(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
   """Where the index is kept; empty for a source without a directory."""
   return os.path.join(source.directory, _FILE.format(_digest(source, tokenizer))) if source.directory else ''
+
+
+def _tokens_path(path: str) -> str:
+  """Where the tokens of text are kept, beside the index."""
+  return path.removesuffix('.npz') + '.tokens'
 
 
 def latest_index(directory: str) -> EpisodeIndex | None:
@@ -261,7 +272,7 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
 def _save(index: EpisodeIndex, vocabulary: Vocabulary, path: str) -> None:
   """Atomic, since several hosts may do it at once; a directory that cannot be written only costs the time."""
   try:
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), suffix='.npz', delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=INCOMPLETE, delete=False) as file:
       columns = {column: getattr(index, column) for column in _COLUMNS}
       np.savez_compressed(file, **columns, vocabulary=json.dumps(vocabulary.to_json()))
     os.chmod(file.name, 0o644)  # for all who share the data

@@ -34,10 +34,9 @@ import numpy as np
 from data_pipelines.environments.registry import make, task_spec
 from data_pipelines.environments.specs import Environment
 from data_pipelines.sequences.rows import PackedBatch
-from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.sequences.tokens import ACTION_POSITION
-from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
+from experiments.benchmarks.tokenizer import made_up_tokenizer
 from gato_jax.acting.decoding import single_token
 from gato_jax.acting.engine import engine_of
 from gato_jax.acting.policy import Policy
@@ -56,10 +55,11 @@ def main(config: ml_collections.ConfigDict, turns: int = TURNS, rollouts=ROLLOUT
   """Measures, each in a process of its own, and prints."""
   result = {'benchmark': 'acting', 'config': config.name, 'context': config.data.sequence_length}
   for dtype in DTYPES:
-    result[dtype] = _alone(measure_token, config, dtype, turns)
+    result[dtype] = alone_on_a_core(measure_token, config, dtype, turns)
   result['rollouts'] = {'task': TASK, 'runs': [
       {'environments': environments, 'workers': workers,
-       **_alone(measure_rollouts, config, environments, workers, steps)} for environments, workers in rollouts]}
+       **alone_on_a_core(measure_rollouts, config, environments, workers, steps)}
+      for environments, workers in rollouts]}
   print(json.dumps(result))
 
 
@@ -70,7 +70,7 @@ def measure_token(config: ml_collections.ConfigDict, dtype: str, turns: int) -> 
   weights = jax.tree.map(lambda leaf: leaf.astype(dtype), parameters)
   token = _token(model, config)
   window = _window(model, config)
-  costs = [_costs(call) for call in (token, window, functools.partial(_read, weights))]
+  costs = [timed(call) for call in (token, window, functools.partial(read_weights, weights))]
   measured = np.array([[cost() for cost in costs] for _ in range(turns)])  # [turns, 3, 2]
   token_cpu, window_cpu, read_cpu = measured[..., 0].T
   names = ('token', 'window', 'memory_read')
@@ -86,8 +86,7 @@ def measure_token(config: ml_collections.ConfigDict, dtype: str, turns: int) -> 
 
 def measure_rollouts(config: ml_collections.ConfigDict, environments: int, workers: int, steps: int) -> dict[str, Any]:
   """Episodes of `steps` steps, as `gato_jax.evaluation.control` plays them."""
-  text = train_text_tokenizer(['a task without text'] * 20, 280)
-  tokenizer = SequenceTokenizer(_vocabulary(config), text)
+  tokenizer = made_up_tokenizer(config)
   entry = config.data.mixture.get('dm_control', {'window_timesteps': 0, 'hide_actions': 0.0})
   engine = engine_of(_model(config, config.model.dtype))
   policies = [
@@ -186,7 +185,7 @@ def _window(model: Gato, config: ml_collections.ConfigDict) -> Callable[[], Any]
   return functools.partial(step, state, batch)
 
 
-def _read(weights: Any) -> Any:
+def read_weights(weights: Any) -> Any:
   """Every byte once, at the speed of memory; the result depends on all of them."""
   if jax.default_backend() != 'cpu':
     return _sum(weights)
@@ -199,7 +198,7 @@ def _sum(weights: Any) -> jax.Array:
   return sum(leaf.sum(dtype=jnp.float32) for leaf in jax.tree.leaves(weights))
 
 
-def _costs(call: Callable[[], Any]) -> Callable[[], tuple[float, float]]:
+def timed(call: Callable[[], Any]) -> Callable[[], tuple[float, float]]:
   """CPU seconds and seconds of one call, the first of which has been made."""
   jax.block_until_ready(call())
 
@@ -235,7 +234,8 @@ def _cpu_seconds(pid: int) -> float:
   return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+def alone_on_a_core(function: Callable[..., Any], *arguments: Any) -> Any:
+  """Calls a function in a process of its own, on one CPU core where there is no accelerator."""
   context = multiprocessing.get_context('spawn')
   initializer = use_one_core if jax.default_backend() == 'cpu' else None
   with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=initializer) as pool:

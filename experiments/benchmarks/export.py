@@ -1,4 +1,4 @@
-"""What exporting and loading cost: `gato-jax benchmark export --config=FILE`, after `prepare`.
+"""What exporting and loading cost: `gato-jax benchmark export --config=FILE`; needs no data.
 
 Saves the config's model, its weights as they start, exports the checkpoint in a process and loads the export in
 another. Prints one JSON line:
@@ -18,8 +18,8 @@ import time
 import jax
 import ml_collections
 
-from data_pipelines.datasets.prepare import open_tokenizer
 from experiments.benchmarks.memory import peak_megabytes
+from experiments.benchmarks.tokenizer import made_up_tokenizer
 from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
@@ -51,7 +51,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 
 def save(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> tuple[float, float]:
   """A run that has not taken a step; the numbers mean nothing."""
-  tokenizer = open_tokenizer(config.data)
+  tokenizer = made_up_tokenizer(config)
   definition = define_model(config.model, tokenizer.vocabulary)
   state = jax.jit(lambda: initial_state(definition, make_optimizer(config.training), 0))()
   checkpoints = Checkpoints(str(workdir), 1)

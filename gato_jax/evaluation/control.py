@@ -9,13 +9,12 @@ import ml_collections
 
 from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.datasets.sources import open_source
-from data_pipelines.environments.action_bounds import Bounds, RescaledActions
-from data_pipelines.environments.registry import has_expert, make, register, task_spec
-from data_pipelines.environments.specs import Environment, TaskSpec
+from data_pipelines.environments.registry import has_expert, task_spec
+from data_pipelines.environments.specs import Environment
 from gato_jax.acting.engine import engine_of
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
-from gato_jax.evaluation.rollouts import Rollouts, play
+from gato_jax.evaluation.rollouts import Rollouts, environment_maker, group_sizes, play
 from gato_jax.evaluation.videos import frame_interval, write_gif
 from gato_jax.training.restore import Trained, load_trained
 
@@ -40,10 +39,8 @@ def play_task(
   settings = config.evaluation
   request = next(request for request in requests(config.data) if request.name == name)
   spec = task_spec(request.task_name)
-  environments = min(settings.environments, settings.episodes)
-  # The groups do not depend on the workers: a sum may round differently in a batch of another size.
-  batch_size, groups = (environments + 1) // 2, min(2, environments)
-  policies = [make_policy(load(workdir, step), config, request, batch_size) for _ in range(groups)]
+  groups = group_sizes(min(settings.environments, settings.episodes))
+  policies = [make_policy(load(workdir, step), config, request, batch_size) for batch_size in groups]
   seeds = range(settings.seed, settings.seed + settings.episodes)
   rollouts = play(
       policies, spec.name, _maker(request, config), seeds, _prompts(config, request),
@@ -63,22 +60,10 @@ def make_policy(trained: Trained, config: ml_collections.ConfigDict, request: Re
       window_timesteps=entry.window_timesteps, hide_actions=entry.hide_actions, acting=config.acting)
 
 
-def cost(spec: TaskSpec) -> float:
-  """Tokens of a longest episode, about: what the time to play it goes by."""
-  observation = sum(item.size // 256 if item.kind == 'image' else item.size for item in spec.observation.values())
-  return spec.max_steps * (observation + 1 + spec.action.size)
-
-
 def _maker(request: Request, config: ml_collections.ConfigDict) -> Callable[[], Environment]:
   """Makes the task's environment; of an imported dataset, with the actions that its data have."""
   bounds = None if request.played else open_source(request, config.data.dir, 'train').action_bounds
-  return functools.partial(_make, request.task_name, tuple(config.data.environments), bounds)
-
-
-def _make(task_name: str, modules: tuple[str, ...], bounds: Bounds | None) -> Environment:
-  register(modules)  # this may be a process of its own
-  environment = make(task_name)
-  return environment if bounds is None else RescaledActions(environment, bounds)
+  return environment_maker(request.task_name, config.data.environments, bounds)
 
 
 def _prompts(config: ml_collections.ConfigDict, request: Request):

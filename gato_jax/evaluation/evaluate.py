@@ -17,7 +17,7 @@ from gato_jax.evaluation.jobs import Done, Job, run_jobs
 from gato_jax.evaluation.language import LanguageScores, score_language
 from gato_jax.evaluation.plots import plot_figure_5, plot_loss, plot_scores
 from gato_jax.evaluation.report import build_report, print_report, training_summary, write_report
-from gato_jax.evaluation.rollouts import Rollouts
+from gato_jax.evaluation.rollouts import Rollouts, cost
 from gato_jax.evaluation.scores import TaskScore, normalised_score, task_score
 from gato_jax.training.metrics import read_records
 from gato_jax.training.restore import load_trained
@@ -50,7 +50,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   folder.mkdir(parents=True, exist_ok=True)
   videos = {name: folder / f'{spec.domain}.gif' for name, spec in _one_a_domain(specs).items()}
   jobs = [
-      Job(name, control.cost(spec), control.play_task, (workdir, trained.step, config, name, videos.get(name)))
+      Job(name, cost(spec), control.play_task, (workdir, trained.step, config, name, videos.get(name)))
       for name, spec in specs.items()
   ]
   jobs.append(Job(LANGUAGE, LANGUAGE_COST, _score_language, (workdir, trained.step, config)))

@@ -3,12 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from typing import Protocol
 
 import numpy as np
 
 from data_pipelines.datasets.episodes import ControlEpisode
-from data_pipelines.environments.specs import Environment, Observation
+from data_pipelines.environments.action_bounds import Bounds, RescaledActions
+from data_pipelines.environments.registry import make, register
+from data_pipelines.environments.specs import Environment, Observation, TaskSpec
 from data_pipelines.errors import InputError
 from gato_jax.evaluation.simulators import (
     Command,
@@ -98,6 +101,37 @@ def play(
   finally:
     simulators.close()
   return episodes.rollouts()
+
+
+def group_sizes(environments: int) -> list[int]:
+  """Rows of each of the policies that play so many environments at once, to be given to `play`.
+
+  They do not depend on the workers: a sum may round differently in a batch of another size.
+  """
+  return [(environments + 1) // 2] * min(2, environments)
+
+
+def environment_maker(task: str, modules: Sequence[str], bounds: Bounds | None) -> Callable[[], Environment]:
+  """What makes a task's environment, for `play`; pickles.
+
+  Args:
+    task: its name.
+    modules: suites of the user's own.
+    bounds: what -1 and 1 stood for in the data that the model learned from, if not what they do in the environment.
+  """
+  return functools.partial(_make, task, tuple(modules), bounds)
+
+
+def cost(spec: TaskSpec) -> float:
+  """Tokens of a longest episode, about: what the time to play it goes by."""
+  observation = sum(item.size // 256 if item.kind == 'image' else item.size for item in spec.observation.values())
+  return spec.max_steps * (observation + 1 + spec.action.size)
+
+
+def _make(task: str, modules: tuple[str, ...], bounds: Bounds | None) -> Environment:
+  register(modules)  # this may be a process of its own
+  environment = make(task)
+  return environment if bounds is None else RescaledActions(environment, bounds)
 
 
 class _Episodes:

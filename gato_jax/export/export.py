@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -57,12 +58,11 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
   Raises:
     InputError: there is no such checkpoint, or no such dtype, or the folder is in use.
   """
-  target = _check_target(out)
   if dtype not in DTYPES:
     raise InputError(f'dtype {dtype!r}: it is one of {", ".join(DTYPES)}')
   console = console or Console()
-  with parameter_reader(workdir, step) as reader, tempfile.TemporaryDirectory(dir=target.parent, prefix='.') as part:
-    folder = pathlib.Path(part)
+  target = pathlib.Path(out).resolve()
+  with _whole_or_nothing(target) as folder, parameter_reader(workdir, step) as reader:
     config = config_of(reader.run)
     if data_dir:
       with config.unlocked():
@@ -81,26 +81,28 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
       size = write_programs(folder, definition, tokenizer.vocabulary.size)
       console.print(f'StableHLO programs for {", ".join(PLATFORMS)} ({size / 1e6:.1f} MB)')
     (folder / 'README.md').write_text(model_card(pathlib.Path(workdir), reader.step, parameters, dtype, config, tasks))
-    folder.chmod(0o755)
-    for path in folder.glob('*.safetensors'):
-      path.chmod(0o644)  # some were made by safetensors, for the owner's eyes only
-    shutil.move(folder, target)  # the last thing: what is there is whole
-    folder.mkdir()  # for TemporaryDirectory to remove
   console.print(f'{target}: {_megabytes(target):,.1f} MB', highlight=False)
   return target
 
 
-def _check_target(out: str) -> pathlib.Path:
-  target = pathlib.Path(out).absolute()
-  if target.exists() and (not target.is_dir() or any(target.iterdir())):
-    raise InputError(f'{out} is there already; name another folder with --out')
+@contextlib.contextmanager
+def _whole_or_nothing(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder to write into, which is what `target` is at the end; if anything is raised, that stays as it was."""
+  if target.exists() and (not target.is_dir() or any(target.iterdir()) or target.is_mount()):
+    raise InputError(f'{target} is there already; name another folder with --out')
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-      target.rmdir()
+    folder = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix='.'))
   except OSError as error:
-    raise InputError(f'{out} cannot be written ({error}); name another folder with --out') from error
-  return target
+    raise InputError(f'{target} cannot be written ({error}); name another folder with --out') from error
+  try:
+    yield folder
+    folder.chmod(0o755)
+    for path in folder.glob('*.safetensors'):
+      path.chmod(0o644)  # some were made by safetensors, for the owner's eyes only
+    folder.replace(target)  # an empty folder gives way
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_weights(folder: pathlib.Path, reader: ParameterReader, config: ml_collections.ConfigDict,

@@ -141,7 +141,7 @@ def _tensors(folder: pathlib.Path, weight_map: Mapping[str, str]) -> Iterator[tu
   for path in sorted({folder / file for file in weight_map.values()}):
     with _open(path) as file:
       for name in file.keys():
-        yield name, file.get_tensor(name).astype(np.float32)
+        yield name, file.get_tensor(name).astype(np.float32, copy=False)
 
 
 def _open(path: pathlib.Path) -> Any:

@@ -95,7 +95,7 @@ def dot_product_attention(q, k, v, segment_ids_BxL, relative=None):
   """JAX's own: cuDNN's flash attention where it takes these shapes, else XLA's."""
   bias = None if relative is None else _relative_scores(relative, 0, q.shape[1]).astype(q.dtype)
   mask = attention_mask(segment_ids_BxL)[:, None]
-  name = 'cudnn' if _cudnn_takes(q, relative) else 'xla'
+  name = 'cudnn' if _cudnn_takes(platform(), q.shape[1], q.shape[3], q.dtype, relative is not None) else 'xla'
   return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation=name)
 
 
@@ -104,27 +104,20 @@ def automatic_attention(q, k, v, segment_ids_BxL, relative=None):
 
   Forward and backward on an H100, 16 rows of 1024, 24 heads of 32: cuDNN 1.6 ms, chunked 4.7, XLA 6.0.
   """
-  if platform() == 'tpu':
-    attend = splash_attention
-  elif _cudnn_takes(q, relative):
-    attend = dot_product_attention
-  elif platform() == 'cpu' and q.shape[1] > blockwise.BLOCK:
-    attend = blockwise_attention
-  else:
-    attend = chunked_attention
-  return attend(q, k, v, segment_ids_BxL, relative)
+  name = chosen('auto', platform(), q.shape[1], q.shape[3], q.dtype, relative is not None)
+  return IMPLEMENTATIONS[name](q, k, v, segment_ids_BxL, relative)
 
 
 def blockwise_attention(q, k, v, segment_ids_BxL, relative=None):
   """Only the blocks of queries and keys that see each other; Transformer-XL's term is left to `chunked_attention`."""
-  if relative is not None:
+  if chosen('blockwise', platform(), q.shape[1], q.shape[3], q.dtype, relative is not None) == 'chunked':
     return chunked_attention(q, k, v, segment_ids_BxL, relative)
   return _per_device(blockwise.blockwise_attention, q, k, v, segment_ids_BxL)
 
 
 def splash_attention(q, k, v, segment_ids_BxL, relative=None):
   """The TPU's kernel where it takes these shapes, in interpret mode (slow) on anything else than a TPU."""
-  if relative is not None or not splash.takes(q.shape[1]):
+  if chosen('splash', platform(), q.shape[1], q.shape[3], q.dtype, relative is not None) == 'chunked':
     return chunked_attention(q, k, v, segment_ids_BxL, relative)
   attend = functools.partial(splash.splash_attention, interpret=platform() != 'tpu')
   return _per_device(attend, q, k, v, segment_ids_BxL)
@@ -140,6 +133,31 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {  # the choices of `mode
 }
 
 
+def chosen(name: str, device: str, length: int, head_size: int, dtype: jnp.dtype, relative: bool) -> str:
+  """Which of IMPLEMENTATIONS computes where `name` is asked for; never `auto`.
+
+  Args:
+    name: of IMPLEMENTATIONS.
+    device: a platform, `cpu`, `gpu` or `tpu`.
+    length: L.
+    head_size: K.
+    dtype: of queries, keys and values.
+    relative: whether there is Transformer-XL's term.
+  """
+  if name == 'auto':
+    gpu = 'dot_product' if _cudnn_takes(device, length, head_size, dtype, relative) else 'chunked'
+    name = {'tpu': 'splash', 'cpu': 'blockwise' if length > blockwise.BLOCK else 'chunked'}.get(device, gpu)
+  left_over = relative or (name == 'splash' and not splash.takes(length))
+  return 'chunked' if name in ('splash', 'blockwise') and left_over else name
+
+
+def keeps_scores(name: str, device: str, length: int, head_size: int, dtype: jnp.dtype, relative: bool) -> bool:
+  """Whether scores of all pairs are there at once, and stay for the backward pass; arguments as of `chosen`."""
+  name = chosen(name, device, length, head_size, dtype, relative)
+  in_kernel = name == 'dot_product' and _cudnn_takes(device, length, head_size, dtype, relative)
+  return name not in ('splash', 'blockwise') and not in_kernel
+
+
 def _per_device(attend, q, k, v, segment_ids_BxL):
   """Runs `attend` on each device's own rows and heads."""
   mesh = jax.sharding.get_abstract_mesh()
@@ -150,11 +168,10 @@ def _per_device(attend, q, k, v, segment_ids_BxL):
       attend, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)(q, k, v, segment_ids_BxL)
 
 
-def _cudnn_takes(q: jax.Array, relative: Relative | None) -> bool:
+def _cudnn_takes(device: str, length: int, head_size: int, dtype: jnp.dtype, relative: bool) -> bool:
   """Whether cuDNN has a kernel, with gradients: it gives none for a bias that differs from row to row."""
-  length, size = q.shape[1], q.shape[-1]
-  fits = length % 2 == 0 and size % 8 == 0 and size <= 128 and q.dtype == jnp.bfloat16
-  return platform() == 'gpu' and relative is None and fits
+  fits = length % 2 == 0 and head_size % 8 == 0 and head_size <= 128 and dtype == jnp.bfloat16
+  return device == 'gpu' and not relative and fits
 
 
 def _relative_scores(relative: Relative, start: int, stop: int) -> jax.Array:

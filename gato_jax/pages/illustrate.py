@@ -10,7 +10,7 @@ from data_pipelines.explained_rows import RowReader
 from gato_jax.pages import sequence_sections, token_sections
 from gato_jax.pages.examples import Examples, collect
 from gato_jax.pages.page import Markup, data, data_uri, element, page, png
-from gato_jax.training.checkpoint import FOLDER
+from gato_jax.training.checkpoint_place import checkpoint_folder
 from gato_jax.training.compatibility import check_vocabulary, describe_vocabulary
 from gato_jax.training.restore import Trained, load_trained
 
@@ -33,7 +33,7 @@ def illustrate(config: Any, workdir: str, out: str = '', rows: int = 8) -> pathl
   if rows < 1:
     raise InputError(f'--rows={rows}: at least one row is needed')
   reader = RowReader(config.data, open_sources(config.data, 'train'), open_tokenizer(config.data), config.seed)
-  trained = load_trained(workdir) if os.path.isdir(os.path.join(workdir, FOLDER)) else None
+  trained = load_trained(workdir) if checkpoint_folder(workdir).is_dir() else None
   if trained:
     check_vocabulary(describe_vocabulary(trained.tokenizer), describe_vocabulary(reader.tokenizer))
   path = pathlib.Path(out or os.path.join(workdir, 'illustrate.html'))

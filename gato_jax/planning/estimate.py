@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import BATCH_AXES, make_abstract_mesh
+from gato_jax.model import attention
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective
 from gato_jax.planning.plan import Needs, Plan, count_sources, model_flops, open_turns
@@ -40,8 +42,7 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
   state = state_bytes(abstract)
   shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   rows = config.training.batch_size // shards // config.training.accumulation
-  flash = config.model.positions != 'transformer_xl'  # splash on TPUs, cuDNN's on GPUs
-  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, flash)
+  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, keeps_scores(config, target))
   gradients = state_bytes(abstract.parameters)
   flops = program_flops(config, target_share) if flops is None else flops
   return Plan(
@@ -75,17 +76,25 @@ def state_bytes(abstract: Any) -> float:
       math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)))
 
 
-def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, flash: bool) -> float:
+def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, with_scores: bool) -> float:
   """What the forward pass keeps for the backward pass in bfloat16, one layer's work, and a chunk of the head.
 
-  Unless attention is `flash`, there are scores and weights of the causal half, 12 bytes for each pair.
+  `with_scores`, there are scores and weights of the causal half, 12 bytes for each pair.
   """
   model, positions = config.model, rows * config.data.sequence_length
-  scores = 0 if flash else 3 * model.heads * config.data.sequence_length / tensor
+  scores = 3 * model.heads * config.data.sequence_length / tensor if with_scores else 0
   split = (4 * model.heads * model.head_size + 2 * model.feed_forward) / tensor
   work = split + 4 * model.width + scores
   kept = {'none': work, 'dots': split * 0.75 + model.width, 'full': model.width}[model.remat]
   return 2.0 * positions * (model.layers * kept + work) + _CHUNK_BYTES * vocabulary_size
+
+
+def keeps_scores(config: Any, target: Target) -> bool:
+  """Whether attention keeps the scores of all pairs there."""
+  model = config.model
+  dtype = jnp.dtype('float32' if model.dtype == 'float32' else 'bfloat16')  # which is what `auto` is there
+  return attention.keeps_scores(model.attention, 'tpu' if target.is_tpu else 'gpu', config.data.sequence_length,
+                                model.head_size, dtype, model.positions == 'transformer_xl')
 
 
 def formula_collectives(

@@ -24,6 +24,9 @@ _BRANCHES = re.compile(r'(?:branch_computations|called_computations)=\{([^}]*)\}
 _CHAIN = re.compile(r'channel_id=(\d+),.*chain_id="(\d+)"')
 _NAMED_GROUPS = re.compile(
     r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
+# Between slices, a TPU's program hands its host what to send: a collective's name, and `{1,2}x{0:7}`, slices x devices.
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_target=(?:"\{([\d,:]+)\}x)?.*?_xla_megascale_transfer_type="(\w+)"')
+SLICES = 'slices'  # the axis of such a collective
 _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
 
 
@@ -32,7 +35,7 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of KINDS.
-    axes: of the mesh, `replica`, `fsdp`, `tensor`.
+    axes: of the mesh, `replica`, `fsdp`, `tensor`; or `slices`, where a program hands its host what the others get.
     size: devices in a group.
     count: how often a step runs one.
     bytes: what goes in or comes out on a device, the larger of both, summed over a step.
@@ -67,20 +70,17 @@ def collectives(text: str, mesh_shape: dict[str, int], turns_of_open_loops: floa
   totals: dict[tuple, list[float]] = {}
   chains = set()
   for instruction, times in _executed(computations, entry, turns_of_open_loops):
-    kind = instruction.opcode.removesuffix('-start').removeprefix(FUSED)
-    if kind not in KINDS:
+    key = _kind(instruction, mesh_shape)
+    if key is None:
       continue
     chain = _CHAIN.search(instruction.rest)
     if chain and chain.groups() in chains:
       continue
     if chain:
       chains.add(chain.groups())
-    axes, size = _axes(instruction.rest, mesh_shape)
-    if not axes:
-      continue
-    total = totals.setdefault((kind, axes, size), [0.0, 0.0])
+    total = totals.setdefault(key, [0.0, 0.0])
     total[0] += times
-    total[1] += times * _moved(instruction, size)
+    total[1] += times * _moved(instruction, key)
   found = [Collective(*key, *total) for key, total in totals.items()]
   return sorted(found, key=lambda collective: -collective.bytes)
 
@@ -156,8 +156,29 @@ def _tuple_bytes(text: str) -> float:
              for dtype, dims in _ARRAY.findall(text))
 
 
-def _moved(instruction: _Instruction, size: int) -> float:
+def _kind(instruction: _Instruction, mesh_shape: dict[str, int]) -> tuple[str, tuple[str, ...], int] | None:
+  """Kind, axes and size of a group; None for what is no collective, or of one device alone."""
+  between = _BETWEEN_SLICES.search(instruction.rest) if instruction.opcode == 'send' else None
+  if between:
+    slices, transfer = between.groups()
+    kind = 'collective-permute' if transfer == 'ONE_TO_ONE' else transfer.lower().replace('_', '-')
+    return kind, (SLICES,), _count(slices) if slices else 2
+  kind = instruction.opcode.removesuffix('-start').removeprefix(FUSED)
+  axes, size = _axes(instruction.rest, mesh_shape) if kind in KINDS else ((), 1)
+  return (kind, axes, size) if axes else None
+
+
+def _count(ranges: str) -> int:
+  """Of `1,2` or `0:7`, from the first to the last."""
+  ends = ([int(end) for end in part.split(':')] for part in ranges.split(','))
+  return sum(end[-1] - end[0] + 1 for end in ends)
+
+
+def _moved(instruction: _Instruction, key: tuple[str, tuple[str, ...], int]) -> float:
   """Bytes of the larger side of a collective on one device."""
+  kind, _, size = key
+  if instruction.opcode == 'send':
+    return type_bytes(instruction.type) * (size if kind == 'all-gather' else 1)
   if instruction.opcode.endswith('-start'):
     return type_bytes(instruction.type)
   return _tuple_bytes(instruction.type) * (size if instruction.opcode == 'reduce-scatter' else 1)

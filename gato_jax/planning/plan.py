@@ -102,14 +102,28 @@ class Plan(NamedTuple):
     return seconds * self.steps / DAY
 
   def seconds_of(self, collective: Collective) -> float:
-    """At the full bandwidth of the network; a ring passes every byte on (size - 1) / size of the way."""
+    """At the full bandwidth of the network; a ring passes every byte on (size - 1) / size of the way.
+
+    A group that reaches beyond a slice or a host does its part within each of them; outside, a device sends no more
+    than its share of what is there. Over `slices`, it is that share that the compiler named.
+    """
     passes = 2 if collective.kind == 'all-reduce' else 1
-    share = (collective.size - 1) / collective.size
-    axes = collective.axes
-    others = math.prod(self.mesh[axis] for axis in axes if axis != 'replica')
-    if collective.size <= others * self.mesh['replica'] // self.target.slices:  # replicas of one slice
-      axes = tuple(axis for axis in axes if axis != 'replica')
-    return passes * share * collective.bytes / self.target.bandwidth(axes, collective.size)
+    inside = self._inside(collective)
+
+    def ring(size: int, bytes_: float, bandwidth: float) -> float:
+      return passes * (size - 1) / size * bytes_ / bandwidth
+
+    return (ring(inside, collective.bytes, self.target.bandwidth(inside))
+            + ring(math.ceil(collective.size / inside), collective.bytes / inside, self.target.chip.outside))
+
+  def _inside(self, collective: Collective) -> int:
+    """Devices of a group that are in the same slice or host: a mesh's last axis is the innermost."""
+    inside, stride = 1, 1
+    for axis, size in reversed(self.mesh.items()):
+      if axis in collective.axes:
+        inside *= min(size, max(self.target.fast_devices // stride, 1))
+      stride *= size
+    return min(inside, collective.size)
 
 
 def make_plan(config: Any, target: Target, target_share: float) -> Plan:

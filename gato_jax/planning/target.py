@@ -50,16 +50,19 @@ class Target(NamedTuple):
   def slice_devices(self) -> int:
     return self.device_count // self.slices
 
-  def bandwidth(self, axes: tuple[str, ...], size: int) -> float:
-    """Bytes/s that a device sends along axes of the mesh, in groups of so many devices.
+  @property
+  def fast_devices(self) -> int:
+    """Successive devices of a mesh with a fast network of their own: a slice, or the GPUs of a host."""
+    return self.slice_devices if self.is_tpu else _GPUS_PER_HOST
+
+  def bandwidth(self, size: int) -> float:
+    """Bytes/s that a device sends within a slice or host, in groups of so many devices.
 
     A group is taken to lie along the longest dimensions of the torus. Along a ring it has two links; along a part of
     one, or where the ends are not wired to each other, one.
     """
     if not self.is_tpu:
-      return self.chip.link if size <= _GPUS_PER_HOST else self.chip.outside
-    if 'replica' in axes and self.slices > 1:
-      return self.chip.outside
+      return self.chip.link
     links, left = 0, math.ceil(size / self.devices_per_chip)
     for side, ring in sorted(zip(self.shape, self.rings, strict=True), reverse=True):
       if left > 1:

@@ -15,7 +15,7 @@ port answers with the tasks, the limits and the counts so far, as JSON.
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
 import dataclasses
 import hmac
@@ -258,20 +258,24 @@ def run(agent: Agent, host: str, port: int, limits: Limits, token: str, console:
 @contextlib.contextmanager
 def in_background(agent: Agent, limits: Limits, token: str = '') -> Iterator[tuple[str, Server]]:
   """Serves on a free port of this machine, in a thread, while the `with` lasts; gives the address and the server."""
-  started, ended, told = threading.Event(), threading.Event(), []
+  started: Future[tuple[str, Server]] = Future()
+  ended = threading.Event()
 
   async def main() -> None:
-    server = Server(agent, limits, token)
-    async with server.listen('127.0.0.1', 0) as listener:
-      told.extend((f'ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}', server))
-      started.set()
-      await asyncio.get_running_loop().run_in_executor(None, ended.wait)
+    try:
+      server = Server(agent, limits, token)
+      async with server.listen('127.0.0.1', 0) as listener:
+        started.set_result((f'ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}', server))
+        await asyncio.get_running_loop().run_in_executor(None, ended.wait)
+    except Exception as error:
+      if started.done():
+        raise
+      started.set_exception(error)
 
   thread = threading.Thread(target=asyncio.run, args=(main(),), name='server')
   thread.start()
   try:
-    started.wait()
-    yield tuple(told)
+    yield started.result()
   finally:
     ended.set()
     thread.join()

@@ -15,17 +15,16 @@ import math
 import sys
 from typing import Any, NamedTuple
 
-from etils import epath
 import jax
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
 from gato_jax.group import Group, LostProcess
+from gato_jax.training.checkpoint_place import FOLDER, absolute, checkpoint_folder
 from gato_jax.training.compatibility import check_shapes, check_vocabulary
 from gato_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
-FOLDER = 'checkpoints'
 TOKENIZER_FOLDER = 'tokenizer'  # beside the checkpoints, the same for all of them
 UNREADABLE_FOLDER = 'unreadable_checkpoints'
 _WORST = 1e30  # loss of a checkpoint without one
@@ -55,7 +54,7 @@ class Checkpoints:
   """The checkpoints of one workdir. All processes of a run call every method, in the same order.
 
   Args:
-    workdir: the run's directory; the checkpoints go below it.
+    workdir: the directory below which they go: the run's, or what it has for `training.checkpoint_dir`.
     keep: how many to keep, the newest ones.
     keep_every: steps that divide by it are kept as well; 0: none of them.
     keep_best: so many with the lowest loss are kept as well.
@@ -72,7 +71,7 @@ class Checkpoints:
     logging.getLogger('absl').setLevel(logging.ERROR)
     logging.getLogger('absl').addFilter(self._note)
     self._error: BaseException | None = None
-    self._workdir = _absolute(workdir)
+    self._workdir = absolute(workdir)
     self._directory = self._workdir / FOLDER
     self._policy = _preservation_policy(keep, keep_every, keep_best)
     self._group, self._timeout = group or Group(), timeout
@@ -223,7 +222,7 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
   """Reads without touching anything; a run may be writing there.
 
   Args:
-    workdir: the run's directory.
+    workdir: the run's directory; it says where its checkpoints are if they are elsewhere.
     wanted: from a checkpoint's JSON to the abstract items to load; it raises InputError where they do not fit.
     step: which checkpoint; None for the newest that can be read.
 
@@ -275,9 +274,9 @@ class ParameterReader:
 
 @contextlib.contextmanager
 def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
-  directory = _absolute(workdir) / FOLDER
+  directory = checkpoint_folder(workdir)
   if not directory.exists():
-    raise InputError(f'{workdir} has no checkpoints; train into it first, or name a run with --workdir')
+    raise InputError(f'{directory.parent} has no checkpoints; train into it first, or name a run with --workdir')
   with ocp.training.Checkpointer(directory) as checkpointer:
     yield checkpointer
 
@@ -346,11 +345,6 @@ def _is_news(record: logging.LogRecord) -> bool:
   """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
   message = record.getMessage()
   return not ('never retrieved' in message and f'/{FOLDER}/' in message)
-
-
-def _absolute(path: str) -> epath.Path:
-  """Addresses are whole as they are; `resolve` would take them for names of local folders."""
-  return epath.Path(path) if '://' in str(path) else epath.Path(path).resolve()
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

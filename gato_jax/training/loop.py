@@ -27,6 +27,7 @@ from gato_jax.group import Group, Preempted
 from gato_jax.mesh import make_mesh
 from gato_jax.sharding import batch_sharding, local_rows
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
+from gato_jax.training.checkpoint_place import note_place
 from gato_jax.training.compatibility import config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
 from gato_jax.training.goodput import Goodput
@@ -230,8 +231,10 @@ class Run:
     restored = checkpoints.restore(self._program.abstract, describe_vocabulary(self._tokenizer))
     self.goodput.enter('start')
     folder = pathlib.Path(self._workdir) / TOKENIZER_FOLDER
-    if self._group.index == 0 and (restored is None or not folder.exists()):
-      self._tokenizer.save(folder)
+    if self._group.index == 0:
+      note_place(self._workdir, self._config.training.checkpoint_dir)
+      if restored is None or not folder.exists():
+        self._tokenizer.save(folder)
     if restored is None:
       initialize = jax.jit(
           lambda: initial_state(self._program.definition, self._program.optimizer, self._config.seed),

@@ -216,13 +216,22 @@ def test_what_was_imported_once_can_be_imported_again(tmp_path, monkeypatch):
   file, = pathlib.Path(source.directory).glob('*.array_record*')
   reader = RLDSReader(source.directory, '')
   whole = list(reader.episodes(['reward']))
-  monkeypatch.setattr(reader, '_read', lambda *place: (b'torn' if number == 1 else record for number, record in
-                                                       enumerate(READERS[tfds.core.FileFormat.ARRAY_RECORD](*place))))
-  damaged = list(reader.episodes(['reward']))
-  assert f'{file.name}, record 1' == next(each.place for each in damaged if isinstance(each, Damage))
-  assert len(damaged) == 5
-  for ours, theirs in zip(damaged[2:], whole[1:], strict=True):
-    np.testing.assert_array_equal(ours.items['reward'], theirs.items['reward'])
+  read = READERS[tfds.core.FileFormat.ARRAY_RECORD]
+
+  def with_one_replaced(lost, instead):
+    return lambda *place: (instead if number == lost else content for number, content in enumerate(read(*place)))
+
+  for lost in range(3):  # the start, the middle and the end of the first episode
+    place = f'{file.name}, record {lost}'
+    for instead in (b'torn', Damage(place, 'cannot be read')):
+      monkeypatch.setattr(reader, '_read', with_one_replaced(lost, instead))
+      first, *others = reader.episodes(['reward'])
+      assert isinstance(first, Damage) and first.place == place
+      for ours, theirs in zip(others, whole[1:], strict=True):
+        np.testing.assert_array_equal(ours.items['reward'], theirs.items['reward'])
+  for slices, missing in (('train[:2]', 'end'), ('train[1:3]', 'start')):
+    damage, = RLDSReader(source.directory, slices).episodes(['reward'])
+    assert damage.problem == f'the {missing} of this episode is missing, which lies in several records'
 
 
 def test_too_many_bad_episodes_stop_the_import(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
-from data_pipelines.sequences.index import open_index
+from data_pipelines.sequences.index import make_indexes, open_index
 from data_pipelines.sequences.plan import PackingPlan
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch
 from data_pipelines.sequences.tokens import (
@@ -282,6 +282,9 @@ def test_text_on_disk_is_read_once_and_then_from_its_tokens(tmp_path, caplog):
     assert sources[-1].reads == reads + 3  # the three that stand for all when the index is looked for
     damage(path)
     assert set(os.listdir(tmp_path)) <= {path.name, f'{path.stem}.npz'}
+  path.unlink()
+  make_indexes(text_on_disk(tmp_path)[-1:], tokenizer(), workers=1)
+  assert path.exists()
   assert 'could not be kept' not in caplog.text
   for ours, theirs in zip(batches(text_on_disk(tmp_path / 'gone')), whole, strict=True):
     assert_same(ours, theirs)

@@ -60,9 +60,12 @@ def test_pushing_replaces_what_is_there(memory):
   local = pathlib.Path(fetch(memory))
   (local / 'a.txt').write_text('uno')
   (local / 'b.json').unlink()
+  (local / 'incomplete.x').write_text('of a writer that was killed')
   push(memory)
   assert fsspec.filesystem('memory').find(memory.removeprefix('memory:/')) == [f'{memory[8:]}/a.txt']
-  assert contents(fetch(memory)) == {'a.txt': 'uno'}
+  assert fetch(memory) == str(local) and (local / 'incomplete.x').exists()  # so the copy counts as whole
+  (local / 'incomplete.x').unlink()
+  assert contents(local) == {'a.txt': 'uno'}
 
 
 def test_local_paths_are_left_alone(tmp_path):

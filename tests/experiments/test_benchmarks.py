@@ -58,6 +58,23 @@ def test_a_token_is_measured_against_the_window_and_the_memory(small, dtype):
   assert min(result['ratio_to_window'], result['ratio_to_memory_read']) > 0
 
 
+def test_sessions_are_compared_with_themselves_alone_and_an_action_with_the_weights(small):
+  pytest.importorskip('websockets')
+  from experiments.benchmarks import serving
+  from gato_jax.serving.server import Limits, in_background
+
+  act = serving.measure_act(small, turns=2)
+  assert act['passes'] == 5 and min(act.values()) > 0
+  agent, _ = serving.make_agent(small)
+  with in_background(agent, Limits(batch=2)) as (address, _):
+    alone = {seed: serving.ask(address, [seed], 2)[0] for seed in range(2)}
+    answers = serving.ask(address, [0, 1], 3)
+  result = serving.summary(answers, alone, 2.0, 1e-3)
+  assert (result['mixed_up'], result['actions_per_second']) == (0, 3)
+  assert result['p99_milliseconds'] >= result['p50_milliseconds'] > 0 and result['p50_ratio_to_bound'] > 1
+  assert serving.summary(answers[::-1], alone, 2.0, 1e-3)['mixed_up'] == 2
+
+
 def test_rollouts_are_measured_with_and_without_workers(small):
   pytest.importorskip('dm_control')
   for workers in (0, 1):

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from experiments.launch.job import Job
 from experiments.launch.local import Launcher
-from gato_jax.training.checkpoint import FOLDER, UNREADABLE_FOLDER
+from gato_jax.training.checkpoint import UNREADABLE_FOLDER
+from gato_jax.training.checkpoint_place import FOLDER
 from gato_jax.training.metrics import read_records
 from tests.gato_jax.processes import MODULE, losses
 

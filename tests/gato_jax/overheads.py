@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from typing import NamedTuple
 
-from gato_jax.training.checkpoint import FOLDER
+from gato_jax.training.checkpoint_place import FOLDER
 from tests.gato_jax.processes import finish, start
 from tests.gato_jax.training_run import CPU_LINE
 

@@ -61,8 +61,8 @@ def test_the_tpu_kernel_agrees_with_the_reference():
 def test_a_backend_has_its_attention(monkeypatch):
   calls = collections.Counter()
   for name in ('splash', 'dot_product', 'blockwise', 'chunked'):
-    monkeypatch.setattr(
-        attention, f'{name}_attention',
+    monkeypatch.setitem(
+        attention.IMPLEMENTATIONS, name,
         lambda q, *_, name=name: calls.update([(attention.platform(), q.dtype.name, name)]))
   arrays, segment_ids = inputs(length=256)
   for platform in ('tpu', 'gpu', 'cpu'):

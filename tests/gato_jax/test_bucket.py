@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from gato_jax.training.checkpoint import FOLDER, UNREADABLE_FOLDER
+from gato_jax.training.checkpoint import UNREADABLE_FOLDER
+from gato_jax.training.checkpoint_place import FOLDER
 from tests.gato_jax.processes import finish, free_port, start
 
 pytest.importorskip('gcsfs')

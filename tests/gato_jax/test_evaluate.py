@@ -1,16 +1,21 @@
 """A real run, far too short to learn from, evaluated on a real task."""
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
 from data_pipelines.datasets.prepare import prepare
+from data_pipelines.environments import registry
 from data_pipelines.environments.reference_scores import ReferenceScores
 from data_pipelines.errors import InputError
 from gato_jax.config import default_config, mixture_entry
 from gato_jax.evaluation import evaluate as evaluation
+from gato_jax.evaluation import exported
 from gato_jax.evaluation.jobs import Job, run_jobs
+from gato_jax.export.export import export
+from gato_jax.export.tasks import KnownTask
 from gato_jax.pages.report import write_report_page
 from gato_jax.training.loop import train
 from tests.gato_jax.training_cases import small_config
@@ -54,7 +59,7 @@ def test_policies_see_what_training_showed_them():
 
 
 @pytest.mark.slow
-def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
+def test_scores_do_not_depend_on_the_number_of_workers_nor_on_export(run, monkeypatch, tmp_path):
   config, workdir = run
   monkeypatch.setattr(evaluation, 'reference_scores', lambda name: ReferenceScores(-1000.0, 500.0, 50))
   reports = []
@@ -63,6 +68,11 @@ def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
     reports.append(evaluation.evaluate(config, workdir))
   assert reports[0]['tasks'] == reports[1]['tasks']
   assert reports[0]['captions'] == reports[1]['captions']
+  folder = export(workdir, str(tmp_path / 'agent'), prompts=5)
+  exported.main([str(folder), '--episodes=5', '--environments=2', '--workers=1', f'--out={tmp_path}/scores.json'])
+  scores = json.loads((tmp_path / 'scores.json').read_text())['tasks']
+  assert {name: task['episode_scores'] for name, task in scores.items()} == {
+      name: list(task['episode_scores']) for name, task in reports[0]['tasks'].items()}
   assert set(reports[0]['tasks']) == {f'classic_control/{task}' for task in TASKS}
   cart_pole, mountain_car = reports[0]['tasks'].values()
   assert cart_pole['episodes'] == 5 and 5 < cart_pole['score'] < 500
@@ -77,6 +87,18 @@ def test_scores_do_not_depend_on_the_number_of_workers(run, monkeypatch):
   shown = {name for name in ('rollouts', 'examples', 'attention', 'map', 'learning', 'time', 'data')
            if 'missing' not in page.partition(f'<section id="{name}"')[2].partition('</section>')[0]}
   assert shown == {'rollouts', 'examples', 'map', 'learning', 'time', 'data'}  # no picture has more than one patch
+
+
+def test_what_of_an_export_is_not_played_is_said(capsys):
+  known = registry.task_spec('classic_control/CartPole-v1')
+  mine = dataclasses.replace(known, name='mine')
+  tasks = {'mine': KnownTask(mine, expert=1.0), 'poles': KnownTask(known, expert=2.0), 'unscored': KnownTask(known)}
+  assert list(exported._playable(tasks, ())) == ['poles']
+  assert 'no environment or no reference scores here: mine, unscored' in capsys.readouterr().out
+  with pytest.raises(InputError, match='no task pole in the export; it has mine, poles'):
+    exported._playable(tasks, ['pole'])
+  evaluation_config = default_config().evaluation
+  assert exported.Settings() == exported.Settings(*(evaluation_config[name] for name in exported.Settings._fields[:-1]))
 
 
 def test_jobs_run_longest_first_and_raise_what_they_raise():

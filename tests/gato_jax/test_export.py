@@ -57,7 +57,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def folder(workdir, tmp_path_factory):
-  return export(workdir, str(tmp_path_factory.mktemp('export') / 'agent'), shard_megabytes=0)
+  return export(workdir, str(tmp_path_factory.mktemp('export')), shard_megabytes=0)  # an empty folder
 
 
 @pytest.fixture
@@ -315,8 +315,11 @@ def test_where_it_cannot_go(workdir, folder, tmp_path):
     export(workdir, str(folder))
   with pytest.raises(InputError, match="dtype 'float16'"):
     export(workdir, str(tmp_path / 'x'), dtype='float16')
+  (tmp_path / 'x').mkdir()
   with pytest.raises(InputError, match='no checkpoint of step 7'):
     export(workdir, str(tmp_path / 'x'), step=7)
+  assert [path.name for path in tmp_path.iterdir()] == ['x']  # what was there stays
+  (tmp_path / 'x').rmdir()
   with pytest.raises(InputError, match='is no folder'):
     load(str(tmp_path / 'nothing'))
   assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import pytest
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
 from gato_jax.mesh import make_mesh
+from gato_jax.training.checkpoint_place import FOLDER, checkpoint_folder
 from gato_jax.training.loop import Run, shares_line
 from gato_jax.training.metrics import read_records
 from gato_jax.training.program import check_batch
@@ -58,13 +59,17 @@ def test_summary_and_records(undisturbed):
 
 
 @pytest.mark.slow
-def test_interrupted_run_ends_the_same_to_the_bit(undisturbed, tmp_path):
+def test_interrupted_run_ends_the_same_to_the_bit(undisturbed, tmp_path, monkeypatch):
+  """With its checkpoints in another place, which all who read them find by the workdir."""
   workdir, summary, _ = undisturbed
-  config = tiny_run_config(steps=7, log_every=3)
+  monkeypatch.chdir(tmp_path)
+  config = tiny_run_config(steps=7, log_every=3, checkpoint_dir='elsewhere')
   with pytest.raises(Killed):
     Run(config, str(tmp_path), MadeUpLoader(change=kill_at(6)), tiny_tokenizer()).train()
   run = Run(config, str(tmp_path), MadeUpLoader(), tiny_tokenizer())
   resumed = run.train()
+  assert not (tmp_path / FOLDER).exists() and checkpoint_folder(str(tmp_path)) == tmp_path / 'elsewhere' / FOLDER
+  monkeypatch.chdir('/')
   assert run.train_step.traces == 1
   assert records(tmp_path) == records(workdir)
   assert timeless(resumed) == timeless(summary)

@@ -17,7 +17,7 @@ from gato_jax import cli
 from gato_jax.config import default_config
 from gato_jax.inspection import inspect
 from gato_jax.mesh import make_abstract_mesh
-from gato_jax.planning.estimate import estimate
+from gato_jax.planning.estimate import estimate, keeps_scores
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective, collectives, first_group, loop_turns, parse
 from gato_jax.planning.plan import Needs, Plan
@@ -136,6 +136,14 @@ ENTRY %main (a: f32[8,64]) -> f32[8,64] {
   %start = (f32[8], f32[32]) fusion(%q), kind=kCustom, calls=%started
   %done = f32[32] fusion(%start), kind=kCustom, calls=%ended
   %alone = f32[999]{0} all-reduce(%g), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
+  %send.1 = (f32[8,128]{1,0:T(8,128)}, u32[], token[]) send(%q, %t), channel_id=3, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1:3}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=3, \
+frontend_attributes={_xla_megascale_target="{1:3}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send.2 = (bf16[16]{0}, u32[], token[]) send(%q, %t), channel_id=4, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:7}",_xla_megascale_transfer_type="ALL_GATHER"}
+  %send.3 = (f32[16]{0}, u32[], token[]) send(%q, %t), channel_id=5, \
+frontend_attributes={_xla_megascale_target={{200000->100001}},_xla_megascale_transfer_type="ONE_TO_ONE"}
   %permute = u8[100]{0} collective-permute(%q), source_target_pairs={{0,4},{4,0}}
 }
 '''
@@ -149,10 +157,13 @@ def test_collectives_by_kind_axis_turns_and_bytes():
       Collective('all-reduce', ('replica',), 2, 10, 640),
       Collective('reduce-scatter', ('fsdp', 'tensor'), 4, 2, 32 + 16 * 4),
       Collective('collective-permute', ('replica',), 2, 1, 100),
+      Collective('all-reduce', ('slices',), 3, 1, 8 * 128 * 4),
+      Collective('all-gather', ('slices',), 2, 1, 2 * 16 * 2),
+      Collective('collective-permute', ('slices',), 2, 1, 16 * 4),
   }
   assert found[0].bytes == max(collective.bytes for collective in found)
   computations, entry = parse(HLO)
-  assert entry == 'main' and len(computations[entry]) == 11
+  assert entry == 'main' and len(computations[entry]) == 15
   assert loop_turns('', computations['open_condition']) is None
 
 
@@ -199,13 +210,12 @@ def test_targets():
   target = parse_target('v5p:4x4x4', 2)
   assert (target.chip.name, target.shape, target.device_count) == ('v5p', (4, 4, 4), 128)
   assert parse_target('tpu7x:2x2x1').device_count == 8  # two devices a chip
-  assert target.bandwidth(('replica',), 2) == target.chip.outside
-  assert target.bandwidth(('fsdp',), 64) == 90e9 * 3 * 2
-  assert target.bandwidth(('fsdp',), 16) == 90e9 * 2 * 2
-  assert target.bandwidth(('tensor',), 2) == 90e9  # two neighbours
-  assert parse_target('v5e:4x4').bandwidth(('fsdp',), 16) == 45e9 * 2  # too short to be a ring
-  assert parse_target('v5e:16x16').bandwidth(('fsdp',), 64) == 45e9 * 3  # a ring of 16, lines of 4
-  assert parse_target('h100:64').bandwidth(('fsdp',), 64) == 50e9
+  assert target.bandwidth(64) == 90e9 * 3 * 2
+  assert target.bandwidth(16) == 90e9 * 2 * 2
+  assert target.bandwidth(2) == 90e9  # two neighbours
+  assert parse_target('v5e:4x4').bandwidth(16) == 45e9 * 2  # too short to be a ring
+  assert parse_target('v5e:16x16').bandwidth(64) == 45e9 * 3  # a ring of 16, lines of 4
+  assert parse_target('h100:64').bandwidth(8) == 450e9
 
 
 @pytest.mark.parametrize(('topology', 'rings'), [
@@ -245,6 +255,25 @@ def test_roofline():
   assert [line.split()[5] for line in lines[1:]] == ['yes', 'yes', 'no']
 
 
+@pytest.mark.parametrize(('topology', 'mesh', 'kind', 'axes', 'size', 'seconds'), [
+    # Two slices of v5e: 45 GB/s a link, 3.125 GB/s outside. 16 GB of each device; 8 of them are its share of a pair's.
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('replica',), 4, 16 / 45 + 8 / 3.125),
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('replica',), 2, 16 / 45),  # of one slice
+    ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica',), 2, 16 / 3.125),
+    ('v5e:4x4', (2, 16, 1), 'all-reduce', ('replica', 'fsdp'), 32, 2 * 15 / 90 + 1 / 3.125),
+    ('v5e:4x4', (2, 16, 1), 'all-gather', ('fsdp',), 16, 15 / 90),
+    ('v5e:4x4', (4, 8, 1), 'all-reduce', ('slices',), 2, 16 / 3.125),  # what a compiler has divided already
+    # GPUs: 450 GB/s in a host of 8, 50 out of it.
+    ('h100:32', (1, 64, 1), 'all-gather', ('fsdp',), 64, 14 / 450 + 7 / 8 * 2 / 50),
+    ('h100:32', (1, 8, 8), 'all-gather', ('fsdp',), 8, 14 / 50),  # one of each host
+    ('h100:32', (1, 32, 2), 'all-reduce', ('fsdp',), 32, 2 * 12 / 450 + 2 * 7 / 8 * 4 / 50),
+    ('h100:32', (1, 8, 8), 'all-reduce', ('tensor',), 8, 2 * 14 / 450)])
+def test_the_slow_network_is_charged_for_what_goes_through_it(topology, mesh, kind, axes, size, seconds):
+  mesh = dict(zip(('replica', 'fsdp', 'tensor'), mesh, strict=True))
+  plan = made_up_plan(target=parse_target(topology, 2), mesh=mesh)
+  assert plan.seconds_of(Collective(kind, axes, size, 1.0, 16e9)) == pytest.approx(seconds)
+
+
 def big_config(**training):
   config = default_config()
   config.model.update(layers=24, width=2048, heads=16, head_size=128, feed_forward=8192)
@@ -256,6 +285,30 @@ def test_state_of_the_estimate_is_exact():
   plan = estimate(big_config(), parse_target('h100:64'), 0.25)
   parameters = 1_071_000_000
   assert plan.needs.arguments == pytest.approx(12 * parameters / 64, rel=0.05)  # and small arrays on every device
+
+
+@pytest.mark.parametrize(('topology', 'length', 'model', 'keeps'), [
+    ('h100:8', 1024, {}, False), ('v5e:2x4', 1024, {}, False),  # cuDNN; splash
+    ('h100:8', 1024, {'positions': 'transformer_xl'}, True), ('v5e:2x4', 1024, {'positions': 'transformer_xl'}, True),
+    ('h100:8', 1024, {'dtype': 'float32'}, True), ('v5e:2x4', 1024, {'dtype': 'float32'}, False),
+    ('h100:8', 1024, {'head_size': 256}, True), ('v5e:2x4', 1000, {}, True),
+    ('h100:8', 1024, {'attention': 'chunked'}, True), ('v5e:2x4', 1024, {'attention': 'dot_product'}, True)])
+def test_where_attention_keeps_its_scores(topology, length, model, keeps):
+  config = big_config()
+  config.model.update(model)
+  config.data.sequence_length = length
+  assert keeps_scores(config, parse_target(topology)) == keeps
+
+
+def test_scores_that_are_kept_need_memory():
+  config = big_config(batch_size=8)
+  config.model.layers = 1
+  temporaries = {}
+  for name in ('auto', 'chunked'):
+    config.model.attention = name
+    temporaries[name] = estimate(config, parse_target('h100:8'), 0.25, flops=1.0).needs.temporaries
+  pairs = 16 * 1024**2 / 2  # of one row
+  assert temporaries['chunked'] - temporaries['auto'] == pytest.approx(2 * 12 * pairs)  # kept, and at work
 
 
 @pytest.mark.parametrize(('topology', 'replica', 'kinds'), [
@@ -325,7 +378,7 @@ def has_tpu_compiler():
 @pytest.mark.slow
 @pytest.mark.skipif(not has_tpu_compiler(), reason="needs the TPU compiler: pip install 'gato_jax[tpu]'")
 @pytest.mark.parametrize(('topology', 'slices', 'axes'), [
-    ('v5e:2x4', 1, {('fsdp',), ('tensor',)}), ('v5p:2x2x2', 2, {('fsdp',), ('replica',), ('tensor',)})])
+    ('v5e:2x4', 1, {('fsdp',), ('tensor',)}), ('v5p:2x2x2', 2, {('fsdp',), ('slices',), ('tensor',)})])
 def test_the_step_compiles_for_tpus_that_are_not_here(topology, slices, axes):
   settings = ['--config.model.layers=12', '--config.model.width=256', '--config.model.heads=4',
               '--config.model.head_size=64', '--config.model.feed_forward=1024', '--config.model.remat=full',

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gato_jax.group import FAILED, LOST
-from gato_jax.training.checkpoint import FOLDER, UNREADABLE_FOLDER
+from gato_jax.training.checkpoint import UNREADABLE_FOLDER
+from gato_jax.training.checkpoint_place import FOLDER
 from gato_jax.training.watchdog import STUCK
 from tests.gato_jax.processes import finish, losses, start, wait_for_step
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from gato_jax.training.checkpoint import FOLDER
+from gato_jax.training.checkpoint_place import FOLDER
 from gato_jax.training.metrics import read_records
 from tests.gato_jax.processes import finish, start
 

@@ -74,6 +74,11 @@ def test_sessions_are_as_if_alone(agent):
     np.testing.assert_array_equal(action, alone(agent, number))
 
 
+def test_a_start_that_fails_is_raised(agent):
+  with pytest.raises(TypeError), serving(agent, wait_ms=None):
+    pass
+
+
 def test_an_episode_after_another_and_an_unseen_environment(agent):
   with serving(agent, batch=1) as (address, _):
     with Session(address, 'robot/reach', seed=3) as session:

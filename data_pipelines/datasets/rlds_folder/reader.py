@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import itertools
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +16,7 @@ from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.errors import InputError
 
 _TERMINAL = 'steps/is_terminal'
-_FIRST = 'steps/is_first'
+_FIRST, _LAST = 'steps/is_first', 'steps/is_last'
 
 
 class RLDSReader:
@@ -46,29 +46,32 @@ class RLDSReader:
     self.items: Mapping[str, Item] = {name: _item(feature) for name, (_, feature) in self._features.items()}
 
   def episodes(self, names: Collection[str]) -> Iterator[RawEpisode | Damage]:
-    parts: list[RawEpisode | Damage] = []
-    for part, goes_on in self._parts(names):
-      if parts and not goes_on:
+    parts: list[_Part] = []
+    for part in self._parts(names):
+      if parts and not _goes_on(parts, part):
         yield _joined(parts)
         parts.clear()
       parts.append(part)
     if parts:
       yield _joined(parts)
 
-  def _parts(self, names: Collection[str]) -> Iterator[tuple[RawEpisode | Damage, bool]]:
-    """Every record, and whether it goes on with the episode of the one before."""
+  def _parts(self, names: Collection[str]) -> Iterator['_Part']:
+    """Every record."""
     for part in self._instructions:
       first, stop = part.skip, part.skip + part.take
       for record, content in enumerate(self._read(os.fspath(part.filename), first, stop), start=first):
         place = f'{os.path.basename(part.filename)}, record {record}'
-        yield (content, False) if isinstance(content, Damage) else self._parsed(place, content, names)
+        yield _Part(content) if isinstance(content, Damage) else self._parsed(place, content, names)
 
-  def _parsed(self, place: str, content: bytes, names: Collection[str]) -> tuple[RawEpisode | Damage, bool]:
+  def _parsed(self, place: str, content: bytes, names: Collection[str]) -> '_Part':
     try:
       features = tf_example_pb2.Example.FromString(content).features.feature
-      return self._episode(place, features, names), self._in_parts and not features[_FIRST].int64_list.value[0]
+      episode = self._episode(place, features, names)
+      if not self._in_parts:
+        return _Part(episode, True, True)
+      return _Part(episode, *(bool(features[name].int64_list.value[end]) for name, end in ((_FIRST, 0), (_LAST, -1))))
     except Exception as error:  # protocol buffers, zlib and NumPy each have their own for a damaged record
-      return Damage(place, f'cannot be read ({type(error).__name__}: {error})'), False
+      return _Part(Damage(place, f'cannot be read ({type(error).__name__}: {error})'))
 
   def _episode(self, place: str, example: Mapping[str, tf_feature_pb2.Feature], names: Collection[str]) -> RawEpisode:
     items = {}
@@ -80,14 +83,38 @@ class RLDSReader:
     return RawEpisode(place, items, terminated=bool(len(ends) and ends[-1]))
 
 
-def _joined(parts: Sequence[RawEpisode | Damage]) -> RawEpisode | Damage:
-  """The episode of successive records; damage, where one of them is damaged."""
-  damage = [part for part in parts if isinstance(part, Damage)]
-  if damage or len(parts) == 1:
-    return (damage or parts)[0]
-  items = {name: values if name.startswith('episode.') else _one_after_the_other([part.items[name] for part in parts])
-           for name, values in parts[0].items.items()}
-  return RawEpisode(parts[0].place, items, parts[-1].terminated)
+class _Part(NamedTuple):
+  """A record; of a damaged one nobody knows whether an episode starts or ends in it."""
+
+  content: RawEpisode | Damage
+  first: bool = False
+  last: bool = False
+
+  @property
+  def damaged(self) -> bool:
+    return isinstance(self.content, Damage)
+
+
+def _goes_on(parts: Sequence[_Part], part: _Part) -> bool:
+  """Whether a record belongs to the episode of the ones before; a damaged one does where that has no end yet."""
+  return not parts[-1].last and not parts[-1].damaged if part.damaged else not part.first
+
+
+def _joined(parts: Sequence[_Part]) -> RawEpisode | Damage:
+  """The episode of successive records; damage, where one of them is damaged or missing."""
+  damage = next((part.content for part in parts if part.damaged), None)
+  if damage:
+    return damage
+  first, last = parts[0], parts[-1]
+  if not first.first or not last.last:
+    what = 'start' if not first.first else 'end'
+    return Damage(first.content.place, f'the {what} of this episode is missing, which lies in several records')
+  if len(parts) == 1:
+    return first.content
+  items = {name: values if name.startswith('episode.')
+           else _one_after_the_other([part.content.items[name] for part in parts])
+           for name, values in first.content.items.items()}
+  return RawEpisode(first.content.place, items, last.content.terminated)
 
 
 def _one_after_the_other(values: Sequence[Any]) -> Any:
