@@ -1,4 +1,4 @@
-"""Results of one checkpoint, a file a task: what an evaluation that was interrupted had finished is not played again."""
+"""Results of a checkpoint, a file a task: what an evaluation that was interrupted had finished is not played again."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -13,7 +13,6 @@ import ml_collections
 from data_pipelines.datasets.catalogue import Request, requests
 from gato_jax.config import changed_keys
 
-FOLDER = 'steps'
 _PLAYED_BY = ('seed', 'episodes', 'environments')  # keys of the section evaluation
 _ASKED_BY = ('seed', 'examples', 'text_characters')
 _SHOWN_BY = ('window_timesteps', 'hide_actions')  # keys of a mixture's entry

@@ -14,7 +14,7 @@ from gato_jax.evaluation import control
 from gato_jax.evaluation.jobs import Job, run_jobs
 from gato_jax.evaluation.kept import Checkpoint, KeptResults, language_key, task_key
 from gato_jax.evaluation.language import LanguageScores, score_language
-from gato_jax.evaluation.rollouts import Rollouts
+from gato_jax.evaluation.rollouts import Rollouts, cost
 from gato_jax.evaluation.scores import TaskScore, task_score
 
 LANGUAGE = 'pictures and text'
@@ -87,7 +87,7 @@ def _pieces(checkpoint: Checkpoint, played: Mapping[str, Request], specs: Mappin
             videos: Mapping[str, pathlib.Path]) -> dict[str, _Piece]:
   workdir, step, _, config = checkpoint
   pieces = {
-      name: _Piece(Job(name, control.cost(specs[name]), control.play_task,
+      name: _Piece(Job(name, cost(specs[name]), control.play_task,
                        (workdir, step, config, name, videos.get(name))),
                    task_key(checkpoint, request), name in videos, Rollouts.from_json)
       for name, request in played.items()}
@@ -96,7 +96,7 @@ def _pieces(checkpoint: Checkpoint, played: Mapping[str, Request], specs: Mappin
 
 
 def _score_language(workdir: str, step: int, config) -> LanguageScores:
-  return score_language(control.load(workdir, step, config.training.checkpoint_dir), config)
+  return score_language(control.load(workdir, step), config)
 
 
 def _reuse(pieces: Mapping[str, _Piece], kept: KeptResults, console: Console) -> dict[str, Any]:

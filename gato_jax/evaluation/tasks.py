@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from data_pipelines.datasets.catalogue import SEED_LIMIT, Request, requests
+from data_pipelines.datasets.catalogue import Request, requests
 from data_pipelines.environments.reference_scores import ReferenceScores, reference_scores
 from data_pipelines.environments.registry import task_spec
 from data_pipelines.environments.specs import TaskSpec
@@ -13,7 +13,7 @@ from gato_jax.evaluation.scores import normalised_score
 
 
 def as_trained(config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The run's config with the caller's tasks, place of the data and the checkpoints, acting and evaluation.
+  """The run's config with the caller's tasks, place of the data, acting and evaluation.
 
   What a task's entry shows of the past and of its own actions stays what training showed, if training had the entry.
   """
@@ -22,19 +22,11 @@ def as_trained(config: ml_collections.ConfigDict, trained: ml_collections.Config
     result.acting, result.evaluation = config.acting, config.evaluation
     result.data.dir, result.data.environments = config.data.dir, config.data.environments
     result.data.mixture = config.data.mixture.copy_and_resolve_references()
-    result.training.checkpoint_dir = config.training.checkpoint_dir
   for name, entry in result.data.mixture.items():
     if name in trained.data.mixture:
       seen = trained.data.mixture[name]
       entry.update(window_timesteps=seen.window_timesteps, hide_actions=seen.hide_actions)
   return result
-
-
-def check_seed(config: ml_collections.ConfigDict) -> None:
-  """Raises InputError where evaluation would play the demonstrations' episodes."""
-  if config.evaluation.seed < SEED_LIMIT:
-    raise InputError(f'evaluation.seed is {config.evaluation.seed}: demonstrations are made from the seeds below '
-                     f'{SEED_LIMIT}; set it to at least that')
 
 
 def playable(config: ml_collections.ConfigDict) -> dict[str, Request]:
