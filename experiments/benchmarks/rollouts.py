@@ -38,17 +38,25 @@ from gato_jax.evaluation.rollouts import play
 
 TASK = 'dm_control/reacher-easy'
 ENVIRONMENTS = (1, 2, 4, 8, 16, 32)
-WORKERS = (0, 1, 2)
+WORKERS = (0, 2)
 FIRST_STEPS = 10  # of an episode, not timed: they compile
-STEPS, LONGEST = 1920, 900  # of all environments together, and of one
+STEPS = 640  # of all environments together
 
 
 def main(config: ml_collections.ConfigDict, environments=ENVIRONMENTS, workers=WORKERS, steps: int = STEPS) -> None:
-  """Measures, each in a process of its own, and prints."""
-  runs = [{'environments': count, 'workers': processes,
-           **alone(measure, config, count, processes, min(LONGEST, steps // count))}
-          for processes in workers for count in environments if processes <= count]
+  """Measures, in a process of its own, and prints; each number as it comes to standard error."""
+  runs = alone(_sweep, config, environments, workers, steps)
   print(json.dumps({'benchmark': 'rollouts', 'config': config.name, 'task': TASK, 'runs': runs}))
+
+
+def _sweep(config: ml_collections.ConfigDict, environments, workers, steps: int) -> list[dict[str, Any]]:
+  runs = []
+  for processes in workers:
+    for count in (count for count in environments if processes <= count):
+      runs.append({'environments': count, 'workers': processes,
+                   **measure(config, count, processes, steps // count)})
+      print(runs[-1], file=sys.stderr, flush=True)
+  return runs
 
 
 def measure(config: ml_collections.ConfigDict, environments: int, workers: int, steps: int) -> dict[str, Any]:
