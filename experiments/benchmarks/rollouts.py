@@ -137,6 +137,7 @@ def draw(result: dict[str, Any], path: str) -> None:
 
   figure = Figure(figsize=(9, 3.4), layout='constrained')
   cost, speed = figure.subplots(1, 2)
+  ticks = sorted({run['environments'] for run in result['runs']})
   for workers in dict.fromkeys(run['workers'] for run in result['runs']):
     runs = [run for run in result['runs'] if run['workers'] == workers]
     counts = [run['environments'] for run in runs]
@@ -147,7 +148,7 @@ def draw(result: dict[str, Any], path: str) -> None:
   for axes, name in ((cost, 'CPU milliseconds a step'), (speed, 'steps a second, a core for each process')):
     axes.set_xscale('log', base=2)
     axes.set(xlabel='environments', ylabel=name, ylim=(0, None))
-    axes.set_xticks(counts, map(str, counts))
+    axes.set_xticks(ticks, map(str, ticks))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
