@@ -122,7 +122,7 @@ def make_model(config: Any, dtype: str) -> Gato:
   return Gato(model, Vocabulary(**config.data.vocabulary), rngs=nnx.Rngs(0))
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+def alone_on_a_core(function: Callable[..., Any], *arguments: Any) -> Any:
   """Its result, from a process of its own, on one core where there is no accelerator."""
   context = multiprocessing.get_context('spawn')
   initializer = use_one_core if jax.default_backend() == 'cpu' else None

@@ -28,10 +28,8 @@ import numpy as np
 
 from data_pipelines.environments.registry import make, task_spec
 from data_pipelines.environments.specs import Environment
-from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from data_pipelines.tokenization.text import train_text_tokenizer
-from data_pipelines.tokenization.vocabulary import Vocabulary
-from experiments.benchmarks.measuring import alone, make_model
+from experiments.benchmarks.measuring import alone_on_a_core, make_model
+from experiments.benchmarks.tokenizer import made_up_tokenizer
 from gato_jax.acting.engine import engine_of
 from gato_jax.acting.policy import Policy
 from gato_jax.evaluation.rollouts import play
@@ -45,7 +43,7 @@ STEPS = 640  # of all environments together
 
 def main(config: ml_collections.ConfigDict, environments=ENVIRONMENTS, workers=WORKERS, steps: int = STEPS) -> None:
   """Measures, in a process of its own, and prints; each number as it comes to standard error."""
-  runs = alone(_sweep, config, environments, workers, steps)
+  runs = alone_on_a_core(_sweep, config, environments, workers, steps)
   print(json.dumps({'benchmark': 'rollouts', 'config': config.name, 'task': TASK, 'runs': runs}))
 
 
@@ -61,8 +59,7 @@ def _sweep(config: ml_collections.ConfigDict, environments, workers, steps: int)
 
 def measure(config: ml_collections.ConfigDict, environments: int, workers: int, steps: int) -> dict[str, Any]:
   """Episodes of `FIRST_STEPS` and `steps` steps, as `gato_jax.evaluation.control` plays them."""
-  text = train_text_tokenizer(['a task without text'] * 20, 280)
-  tokenizer = SequenceTokenizer(Vocabulary(**config.data.vocabulary), text)
+  tokenizer = made_up_tokenizer(config)
   entry = config.data.mixture.get('dm_control', {'window_timesteps': 0, 'hide_actions': 0.0})
   engine = engine_of(make_model(config, config.model.dtype))
   policies = [
