@@ -49,9 +49,10 @@ def train(config: ml_collections.ConfigDict, workdir: str, dry_run: bool = False
   from gato_jax.distributed import together
 
   with together(config, workdir) as group:
+    from gato_jax.evaluation.schedule import scheduled
     from gato_jax.training.loop import train as run
 
-    run(config, workdir, group)
+    run(config, workdir, group, scheduled(config, workdir))
   return 0
 
 
@@ -97,11 +98,22 @@ def benchmark(config: ml_collections.ConfigDict, workdir: str, name: str) -> Non
   module.main(config)
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
+@argument('--step', type=int, default=None, help="of the workdir's checkpoint; by default the newest")
+@argument('--follow', action='store_true', help='evaluates each new checkpoint, until training is through')
+@argument('--again', action='store_true', help='plays what an earlier evaluation of the same checkpoint has played')
+def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None = None, follow: bool = False,
+             again: bool = False) -> None:
   """Plays the tasks and asks the questions with the workdir's newest weights; writes report.json, plots, videos."""
+  if follow:
+    if step is not None or again:
+      raise InputError('--follow goes with neither --step nor --again: it evaluates each checkpoint once')
+    from gato_jax.evaluation.follow import follow as run_on
+
+    run_on(config, workdir)
+    return
   from gato_jax.evaluation.evaluate import evaluate as run
 
-  run(config, workdir)
+  run(config, workdir, step, again=again)
 
 
 @argument('--out', required=True, metavar='DIR', help='the folder to make')

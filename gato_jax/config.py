@@ -152,13 +152,15 @@ def faults_config() -> ml_collections.ConfigDict:
       'heartbeat_timeout': 100.0,  # of JAX's runtime: a process that is silent for so long is dead
       'first_step_timeout': 3600.0,  # for the first step, compilation included; 0: no watchdog
       'step_timeout': 900.0,  # for each step after it
+      'evaluation_timeout': 14400.0,  # of several processes: for process 0 to evaluate (evaluation.every)
   })
 
 
 def acting_config() -> ml_collections.ConfigDict:
   """Section 2.4. What is seen at play follows the mixture entry's `window_timesteps` and `hide_actions`."""
   return ml_collections.ConfigDict({
-      'prompt': True,  # starts with the first tokens of a successful demonstration
+      'prompt': True,  # starts with a part of a successful demonstration
+      'prompt_from': 'start',  # or end: the last timesteps, a goal to be reached
       'prompt_share_of_row': 0.5,  # longest prompt, as a share of L
       'keep_prompt': True,  # when the context is full; False: the prompt is forgotten first, as the paper has it
       # All tokens of an action out of one pass, blind to one another. auto: where training always hid them (the
@@ -179,6 +181,8 @@ def evaluation_config() -> ml_collections.ConfigDict:
       'environment_workers': 0,  # processes, for each that plays, that hold the environments; 0: it holds them itself
       'examples': 500,  # held-out captions and questions asked
       'text_characters': 50_000,  # of held-out text scored
+      # Steps of training after which it waits for an evaluation, on the CPU; 0: it never does (`evaluate --follow`).
+      'every': 0,
   })
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of training have in common: a batch, a clock, and names for what it shows."""
+"""What benchmarks have in common: a model, a batch, a process, a clock, and names for what it shows."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -8,11 +8,15 @@ import multiprocessing
 import time
 from typing import Any, NamedTuple
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.sequences.rows import PackedBatch
+from data_pipelines.tokenization.vocabulary import Vocabulary
+from gato_jax.evaluation.jobs import use_one_core
+from gato_jax.model.gato import Gato
 from gato_jax.training.flops import MATMUL_SIZE
 
 
@@ -109,3 +113,18 @@ def settings(config: Any, vocabulary: Any) -> dict[str, Any]:
       'device': jax.devices()[0].device_kind, 'layers': model.layers, 'width': model.width, 'heads': model.heads,
       'feed_forward': model.feed_forward, 'attention': model.attention, 'rows': config.training.batch_size,
       'sequence_length': config.data.sequence_length, 'vocabulary': vocabulary.size}
+
+
+def make_model(config: Any, dtype: str) -> Gato:
+  """The config's model with random weights, its activations of another type."""
+  model = config.model.copy_and_resolve_references()
+  model.dtype = dtype
+  return Gato(model, Vocabulary(**config.data.vocabulary), rngs=nnx.Rngs(0))
+
+
+def alone_on_a_core(function: Callable[..., Any], *arguments: Any) -> Any:
+  """Its result, from a process of its own, on one core where there is no accelerator."""
+  context = multiprocessing.get_context('spawn')
+  initializer = use_one_core if jax.default_backend() == 'cpu' else None
+  with ProcessPoolExecutor(1, context, initializer) as pool:
+    return pool.submit(function, *arguments).result()

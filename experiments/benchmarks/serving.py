@@ -33,7 +33,8 @@ import ml_collections
 import numpy as np
 
 from data_pipelines.environments.specs import ArraySpec, TaskSpec
-from experiments.benchmarks.acting import alone_on_a_core, read_weights, timed
+from experiments.benchmarks.acting import read_weights, timed
+from experiments.benchmarks.measuring import alone_on_a_core
 from experiments.benchmarks.tokenizer import made_up_tokenizer
 from gato_jax.acting.engine import engine_of
 from gato_jax.agent import Agent

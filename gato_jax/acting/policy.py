@@ -14,6 +14,7 @@ from data_pipelines.sequences.tokens import Tokens, concatenate, no_patches
 from data_pipelines.tokenization.vocabulary import token_count
 from gato_jax.acting.decoding import Decoding, Engine, row_keys
 from gato_jax.acting.inputs import LENGTH_MULTIPLE, lay_out, round_up
+from gato_jax.acting.prompts import place_of, prompt_steps
 from gato_jax.model.cache import Cache
 
 
@@ -72,8 +73,8 @@ class Policy:
       acting: section `acting` of the config.
 
     Raises:
-      InputError: `acting.parallel_action_tokens` asks for what training did not show, or the vocabulary has no tokens
-        for the task's discrete values.
+      InputError: `acting.parallel_action_tokens` asks for what training did not show, the vocabulary has no tokens for
+        the task's discrete values, or `acting.prompt_from` is not known.
     """
     vocabulary = tokenizer.vocabulary
     for key, spec in {**task.observation, 'action': task.action}.items():
@@ -87,8 +88,9 @@ class Policy:
     self._tokenizer = tokenizer
     self._task = task
     self._room = Room(sequence_length, patches_per_row, window_timesteps)
-    self._prompt_room = Room(*(int(acting.prompt_share_of_row * room) for room in self._room[:2]), 0)
+    self._prompt_room = Size(*(int(acting.prompt_share_of_row * room) for room in self._room[:2]))
     self._keep_prompt = acting.keep_prompt
+    self._prompt_from = place_of(acting)
     self._decoding = Decoding(task.action.size, *ids, acting.temperature, hidden_id, window_timesteps != 1)
     self._padding = 0 if hidden_id is None else task.action.size
     self._slots = 0  # tokens of one observation and its separator, the longest so far
@@ -171,16 +173,8 @@ class Policy:
     return starts_B
 
   def _prompt(self, episode: ControlEpisode) -> list[Tokens]:
-    """As many whole timesteps from the start of a demonstration as fit into the prompt's share of a row."""
-    context, runs = _Context(_NOTHING), []
-    for step in range(episode.length):
-      run = self._tokenizer.timesteps(self._task, episode, step, step + 1)
-      size = Size(len(run), len(run.patches))
-      if not context.fits(size, self._prompt_room):
-        break
-      context.add(size)
-      runs.append(run)
-    return runs
+    """As many whole timesteps from the start or the end of a demonstration as fit into the prompt's share of a row."""
+    return prompt_steps(self._tokenizer, self._task, episode, *self._prompt_room, self._prompt_from)[1]
 
 
 class _Context:

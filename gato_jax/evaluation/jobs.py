@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import dataclasses
 import multiprocessing
 import os
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -46,8 +47,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
     yield from map(_run, jobs)
     return
   context = multiprocessing.get_context('spawn')
-  workers = min(workers, len(jobs))
-  with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_core) as pool:
+  workers = max(1, min(workers, len(jobs)))
+  with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
     futures = [pool.submit(_run, job) for job in jobs]
     try:
       for future in concurrent.futures.as_completed(futures):
@@ -63,6 +64,24 @@ def _run(job: Job) -> Done:
   start = time.monotonic()
   result = job.function(*job.arguments)
   return Done(job.name, result, time.monotonic() - start)
+
+
+def begin_worker() -> None:
+  """What a process that computes does first."""
+  end_with_parent()
+  use_one_core()
+
+
+def end_with_parent() -> None:
+  """This process ends when the one that started it is gone; a worker of a pool would wait for a job for ever."""
+  parent = multiprocessing.parent_process()
+
+  def watch():
+    parent.join()
+    os._exit(1)
+
+  if parent:
+    threading.Thread(target=watch, daemon=True, name='end with parent').start()
 
 
 def use_one_core() -> None:

@@ -20,6 +20,7 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.acting.engine import engine_of
 from gato_jax.acting.generation import Generator, Sampling
 from gato_jax.acting.inputs import lay_out
+from gato_jax.evaluation.captions import cider
 from gato_jax.model.gato import Gato
 from gato_jax.training.loss import LossSettings, target_loss
 from gato_jax.training.restore import Trained
@@ -40,6 +41,7 @@ class LanguageScores:
     caption_accuracy: share of held-out captions that are exactly right.
     nats_per_byte: loss on held-out text.
     unigram_nats_per_byte: that of a unigram model of the same tokens.
+    caption_cider: of the same captions, 0 to 10, see `gato_jax.evaluation.captions`.
   """
 
   vqa_accuracy: float | None = None
@@ -47,6 +49,7 @@ class LanguageScores:
   caption_accuracy: float | None = None
   nats_per_byte: float | None = None
   unigram_nats_per_byte: float | None = None
+  caption_cider: float | None = None
 
 
 class Example(NamedTuple):
@@ -84,7 +87,8 @@ def score_language(trained: Trained, config: ml_collections.ConfigDict) -> Langu
     scores |= {'vqa_accuracy': share_right(answer(trained, questions)),
                'vqa_majority': majority_accuracy(known, [question.answer for question in questions])}
   if pictures := draw(heldout, 'caption', settings.examples, rng):
-    scores['caption_accuracy'] = share_right(caption(trained, pictures))
+    written = caption(trained, pictures)
+    scores |= {'caption_accuracy': share_right(written), 'caption_cider': caption_cider(written)}
   if texts := _texts(_of_kind(heldout, 'text'), settings.text_characters, rng):
     known = _texts(_of_kind(train, 'text'), BASELINE_SHARE * settings.text_characters, rng)
     length = trained.config.data.sequence_length
@@ -119,6 +123,15 @@ def _generator(trained: Trained, longest: int) -> Generator:
 def share_right(examples: Sequence[Example]) -> float:
   """Share of the examples that are right."""
   return float(np.mean([example.right for example in examples]))
+
+
+def caption_cider(examples: Sequence[Example]) -> float:
+  """CIDEr; examples of the same picture are one picture with several captions."""
+  by_picture: dict[tuple, list[Example]] = {}
+  for example in examples:
+    by_picture.setdefault((example.image.shape, example.image.tobytes()), []).append(example)
+  return cider([[example.wanted for example in same] for same in by_picture.values()],
+               [same[0].given for same in by_picture.values()])
 
 
 def majority_accuracy(known: Iterable[str], wanted: Sequence[str]) -> float:

@@ -18,22 +18,22 @@ def plot_loss(records: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
   """One curve a dataset from training's records; a dataset's tasks are averaged."""
   figure = Figure(figsize=(8, 4.5), layout='constrained')
   axes = figure.subplots()
-  for (dataset, (steps, losses)), colour in zip(losses_by_dataset(records).items(), _colours(), strict=False):
+  for (dataset, (steps, losses)), colour in zip(losses_by_dataset(records).items(), colours(), strict=False):
     axes.plot(steps, losses, color=colour, alpha=0.2, linewidth=0.8)
     axes.plot(steps, rolling_mean(losses), color=colour, label=dataset)
   axes.set(xlabel='update', ylabel='nats a target', title='Training loss by dataset')
   if axes.lines:
     axes.legend(frameon=False, ncols=2)
-  _save(figure, path)
+  save(figure, path)
 
 
 def plot_scores(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
   """One bar a task: 0 is random, 100 its expert; a dashed line at half of the expert."""
   figure = Figure(figsize=(8, 1.5 + 0.28 * len(tasks)), layout='constrained')
   axes = figure.subplots()
-  colours = dict(zip(domains(tasks), _colours(), strict=False))
+  colour_of = dict(zip(domains(tasks), colours(), strict=False))
   for place, task in enumerate(tasks.values()):
-    axes.barh(place, task.normalised, color=colours[task.domain])
+    axes.barh(place, task.normalised, color=colour_of[task.domain])
     axes.annotate(f'{task.normalised:.0f}', (max(task.normalised, 0), place), xytext=(3, 0),
                   textcoords='offset points', va='center', fontsize=8)
   axes.set_yticks(range(len(tasks)), list(tasks))
@@ -41,7 +41,7 @@ def plot_scores(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
   axes.axvline(100, color='0.4', linewidth=1)
   axes.invert_yaxis()
   axes.set(xlabel='normalised score: 0 random, 100 expert', title='Score by task')
-  _save(figure, path)
+  save(figure, path)
 
 
 def plot_figure_5(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
@@ -51,13 +51,13 @@ def plot_figure_5(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
   figure = Figure(figsize=(7, 4.5), layout='constrained')
   axes = figure.subplots()
   if counts:
-    axes.stackplot(thresholds, *counts.values(), labels=list(counts), colors=_colours()[: len(counts)], step='pre')
+    axes.stackplot(thresholds, *counts.values(), labels=list(counts), colors=colours()[: len(counts)], step='pre')
     figure.legend(frameon=False, loc='outside right upper')
   axes.axvline(50, color='0.2', linestyle='--', linewidth=1)
   axes.set(xlim=(0, 100), ylim=(0, max(1, len(tasks))), xlabel='share of expert score, %',
            ylabel='tasks at or above', title=f'{len(tasks)} tasks by share of expert score')
   axes.yaxis.get_major_locator().set_params(integer=True)
-  _save(figure, path)
+  save(figure, path)
 
 
 def losses_by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -81,11 +81,13 @@ def rolling_mean(values: np.ndarray) -> np.ndarray:
   return np.convolve(padded, np.full(width, 1 / width), mode='valid')
 
 
-def _colours() -> list:
+def colours() -> list:
+  """Of lines that are told apart."""
   return list(matplotlib.colormaps['tab20'].colors[::2] + matplotlib.colormaps['tab20'].colors[1::2])
 
 
-def _save(figure: Figure, path: pathlib.Path) -> None:
+def save(figure: Figure, path: pathlib.Path) -> None:
+  """Writes a PNG, its axes open at the top and on the right."""
   for axes in figure.axes:
     axes.spines[['top', 'right']].set_visible(False)
   figure.savefig(path, dpi=150)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -28,11 +29,18 @@ def build_report(
       'tasks': {name: task.to_json() for name, task in tasks.items()},
       'summary': summary(tasks),
       'vqa': {'accuracy': language.vqa_accuracy, 'majority': language.vqa_majority},
-      'captions': {'accuracy': language.caption_accuracy},
-      'text': {'nats_per_byte': language.nats_per_byte, 'unigram_nats_per_byte': language.unigram_nats_per_byte},
+      'captions': {'accuracy': language.caption_accuracy, 'cider': language.caption_cider},
+      'text': {
+          'nats_per_byte': language.nats_per_byte, 'bits_per_byte': _bits(language.nats_per_byte),
+          'unigram_nats_per_byte': language.unigram_nats_per_byte,
+          'unigram_bits_per_byte': _bits(language.unigram_nats_per_byte)},
       'training': {key: training.get(key) for key in TRAINING_KEYS},
       'config': config.to_dict(),
   }
+
+
+def _bits(nats: float | None) -> float | None:
+  return None if nats is None else nats / math.log(2)
 
 
 def training_summary(records: Sequence[Mapping[str, Any]], config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -53,6 +61,21 @@ def training_summary(records: Sequence[Mapping[str, Any]], config: ml_collection
 def write_report(report: Mapping[str, Any], path: pathlib.Path) -> None:
   """Writes strict JSON: a NaN anywhere is an error."""
   path.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n')
+
+
+def summary_line(report: Mapping[str, Any]) -> str:
+  """What was measured, in a line."""
+  parts = []
+  if report['tasks']:
+    means = ', '.join(f'{domain} {mean:.1f}' for domain, mean in report['summary']['mean_by_domain'].items())
+    reached = _percent(report['summary']['share_at_or_above_50'])
+    parts.append(f'{reached} of {len(report["tasks"])} tasks at half of the expert or above ({means})')
+  for name, value in (('questions', report['vqa']['accuracy']), ('captions', report['captions']['accuracy'])):
+    if value is not None:
+      parts.append(f'{name} {_percent(value)}')
+  if report['text']['bits_per_byte'] is not None:
+    parts.append(f'{_number(report["text"]["bits_per_byte"])} bits a byte of text')
+  return '; '.join(parts) or 'nothing to evaluate'
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
@@ -107,8 +130,11 @@ def _other_table(report: Mapping[str, Any]) -> Table:
       ('questions about pictures answered', _percent(vqa['accuracy'])),
       ('  always the commonest answer', _percent(vqa['majority'])),
       ('captions right', _percent(report['captions']['accuracy'])),
+      ('  CIDEr, 0 to 10', _number(report['captions']['cider'])),
       ('held-out text, nats a byte', _number(text['nats_per_byte'])),
       ('  unigram model', _number(text['unigram_nats_per_byte'])),
+      ('held-out text, bits a byte', _number(text['bits_per_byte'])),
+      ('  unigram model', _number(text['unigram_bits_per_byte'])),
       ('training steps', _number(training['steps'])),
       ('training tokens', _number(training['tokens'])),
       ('training tokens a second', _number(training['tokens_per_second'])),

@@ -1,10 +1,10 @@
 """Plays episodes of one task: while the policy acts for one group of environments, the others take their step."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,11 @@ class Rollouts:
   lengths: tuple[int, ...]
   crashes: int = 0
   frames: tuple[np.ndarray, ...] = ()
+
+  @classmethod
+  def from_json(cls, fields: Mapping[str, Any]) -> 'Rollouts':
+    """Without frames."""
+    return cls(**{**fields, 'scores': tuple(fields['scores']), 'lengths': tuple(fields['lengths']), 'frames': ()})
 
 
 def play(

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import multiprocessing
 from multiprocessing.connection import Connection
@@ -129,10 +130,7 @@ class _Worker:
 
   def send(self, commands: Mapping[int, Command]) -> None:
     self._pending.append(commands)
-    try:
-      self._pipe.send(commands)
-    except OSError:
-      pass  # it has died: so `receive` finds
+    self._write(commands)
 
   def receive(self) -> dict[int, Moment]:
     commands = self._pending[0]
@@ -157,13 +155,17 @@ class _Worker:
     self._process.start()
     theirs.close()
 
+  def _write(self, commands: Mapping[int, Command]) -> None:
+    with contextlib.suppress(OSError):  # it has died: so `receive` finds
+      self._pipe.send(commands)
+
   def _restart(self) -> None:
     self._pipe.close()
     self._process.join()
     self._status = f'exit status {self._process.exitcode}'
     self._start()
     for commands in list(self._pending)[1:]:  # where it is an action, the answer will be an error
-      self._pipe.send(commands)
+      self._write(commands)
 
 
 def _serve(make: Callable[[], Environment], pipe: Connection) -> None:

@@ -26,6 +26,7 @@ from rich.console import Console
 from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.prompts import place_of
 from gato_jax.export.card import model_card
 from gato_jax.export.config import write_config
 from gato_jax.export.programs import PLATFORMS, write_programs
@@ -132,7 +133,7 @@ def _write_tasks(folder: pathlib.Path, config: ml_collections.ConfigDict, tokeni
   def demonstrations() -> Iterator[tuple[str, list[ControlEpisode]]]:
     for name, task in tasks.items():
       if task.prompts and prompts:
-        episodes = [shortened(tokenizer, task.spec, episode, *room)
+        episodes = [shortened(tokenizer, task.spec, episode, *room, place_of(config.acting))
                     for episode in demonstrations_of(config, name, min(prompts, task.prompts))]
         counts[name] = len(episodes)
         yield name, episodes

@@ -14,6 +14,7 @@ from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.acting.prompts import demonstrations, prompt_steps
 from gato_jax.export.weights import read_json
 
 FILE = 'tasks.json'
@@ -88,7 +89,6 @@ def demonstrations_of(config: Any, name: str, count: int) -> list[ControlEpisode
   """The first demonstrations of a task of the mixture, from its dataset."""
   from data_pipelines.datasets.catalogue import requests
   from data_pipelines.datasets.sources import open_source
-  from gato_jax.acting.prompts import demonstrations
 
   request = next(request for request in requests(config.data) if request.name == name)
   return demonstrations(open_source(request, config.data.dir, 'train'), count)
@@ -108,19 +108,14 @@ def read_tasks(folder: pathlib.Path) -> dict[str, KnownTask]:
     raise InputError(f'{folder / FILE} describes no tasks ({error!r}); export again') from error
 
 
-def shortened(tokenizer: SequenceTokenizer, task: TaskSpec, episode: ControlEpisode, tokens: int,
-              patches: int) -> ControlEpisode:
-  """An episode's first timesteps, as many as fit into so many tokens and patches: all that a prompt can show of it."""
-  kept = 0
-  while kept < episode.length:
-    run = tokenizer.timesteps(task, episode, kept, kept + 1)
-    tokens, patches = tokens - len(run), patches - len(run.patches)
-    if tokens < 0 or patches < 0:
-      break
-    kept += 1
+def shortened(tokenizer: SequenceTokenizer, task: TaskSpec, episode: ControlEpisode, tokens: int, patches: int,
+              place: str) -> ControlEpisode:
+  """As many of an episode's timesteps as fit into so many tokens and patches: all that a prompt can show of it."""
+  first, runs = prompt_steps(tokenizer, task, episode, tokens, patches, place)
+  kept = slice(first, first + len(runs))
   return ControlEpisode(
-      {key: values[:kept] for key, values in episode.observation.items()}, episode.action[:kept],
-      episode.expert_action[:kept], episode.reward[:kept], episode.episode_return, episode.success)
+      {key: values[kept] for key, values in episode.observation.items()}, episode.action[kept],
+      episode.expert_action[kept], episode.reward[kept], episode.episode_return, episode.success)
 
 
 def write_prompts(folder: pathlib.Path, prompts: Iterator[tuple[str, Sequence[ControlEpisode]]]) -> int:

@@ -8,7 +8,14 @@ from typing import Any
 import ml_collections
 
 from data_pipelines.errors import InputError
-from gato_jax.pages import report_data, report_inside, report_scores, report_seen, report_training
+from gato_jax.pages import (
+    report_data,
+    report_inside,
+    report_scores,
+    report_scores_by_step,
+    report_seen,
+    report_training,
+)
 from gato_jax.pages.page import Section, page, paragraph
 from gato_jax.pages.report_run import Run, read_run
 
@@ -50,6 +57,7 @@ def report_page(run: Run) -> str:
       ('examples', 'Pictures and text', report_seen.examples),
       ('attention', 'Where it looks', report_inside.attention),
       ('map', 'A map of episodes', report_inside.episodes),
+      ('progress', 'Scores as training went on', report_scores_by_step.progress),
       ('learning', 'Learning curves', report_training.curves),
       ('time', 'Where the time went', report_training.goodput),
       ('data', 'Data', report_data.data_table),

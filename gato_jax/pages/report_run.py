@@ -9,6 +9,7 @@ import ml_collections
 
 from data_pipelines.environments.registry import register
 from data_pipelines.errors import InputError
+from gato_jax.evaluation.curves import read_reports
 from gato_jax.evaluation.evaluate import FOLDER
 from gato_jax.evaluation.probing import Subject, open_subject
 from gato_jax.evaluation.scores import TaskScore
@@ -23,6 +24,7 @@ class Run(NamedTuple):
     folder: its evaluation's.
     report: report.json.
     tasks: the scores in it.
+    reports: of all steps that were evaluated, in their order.
     records: of the training.
     config: that of the evaluation, which has the training's model and mixture; frozen.
     subject: weights and data; raises InputError where there are none.
@@ -32,6 +34,7 @@ class Run(NamedTuple):
   folder: pathlib.Path
   report: dict[str, Any]
   tasks: dict[str, TaskScore]
+  reports: list[dict[str, Any]]
   records: list[dict[str, Any]]
   config: ml_collections.ConfigDict
   subject: Callable[[], Subject]
@@ -55,7 +58,7 @@ def read_run(config: ml_collections.ConfigDict, workdir: str) -> Run:
     register(ran.data.environments)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'{path} cannot be read ({error!r}); `gato-jax evaluate` writes it anew') from error
-  return Run(pathlib.Path(workdir), folder, report, tasks, read_records(workdir), ran,
+  return Run(pathlib.Path(workdir), folder, report, tasks, read_reports(folder), read_records(workdir), ran,
              _once(lambda: open_subject(workdir, [config.data.dir, ran.data.dir])))
 
 

@@ -1,6 +1,7 @@
 """The report's scores: figure 5, by domain beside published results, by task."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ def lead(run: Run) -> Markup:
     parts.append(f'{accuracy:.0%} of questions about pictures answered (always the commonest answer: '
                  f'{report["vqa"]["majority"]:.0%})')
   if (accuracy := report['captions']['accuracy']) is not None:
-    parts.append(f'{accuracy:.0%} of captions exactly right')
+    cider = report['captions'].get('cider')  # an older report has none
+    parts.append(f'{accuracy:.0%} of captions exactly right' + ('' if cider is None else f' (CIDEr {cider:.2f})'))
   if (nats := report['text']['nats_per_byte']) is not None:
-    parts.append(f'{nats:.3f} nats a byte of held-out text (a unigram model: '
-                 f'{report["text"]["unigram_nats_per_byte"]:.3f})')
+    parts.append(f'{nats:.3f} nats or {nats / math.log(2):.3f} bits a byte of held-out text (a unigram model: '
+                 f'{report["text"]["unigram_nats_per_byte"]:.3f} nats)')
   return join('; '.join(parts) + '.' if parts else 'Nothing of this run has been scored.')
 
 

@@ -234,6 +234,14 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
     return _read_newest(checkpointer, steps, wanted, lambda problem, final: (problem, final))[0]
 
 
+def finished_steps(workdir: str) -> list[int]:
+  """Steps that have a finished checkpoint now, oldest first; none where nothing has been saved yet."""
+  if not checkpoint_folder(workdir).exists():
+    return []
+  with _open_to_read(workdir) as checkpointer:
+    return [checkpoint.step for checkpoint in checkpointer.checkpoints]
+
+
 @contextlib.contextmanager
 def parameter_reader(workdir: str, step: int | None = None) -> Iterator['ParameterReader']:
   """The parameters of a checkpoint, the newest by default, to be read a part at a time; raises InputError as above."""

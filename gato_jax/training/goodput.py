@@ -18,6 +18,7 @@ BUCKETS = {
     'data': 'waiting for a batch',
     'step': 'steps, and the writing of their metrics',
     'save': 'waiting for a checkpoint: for the one before it, and for the arrays to leave the device',
+    'evaluation': 'playing, as training goes on',
     'lost': 'steps done again because no checkpoint had them',
     'down': 'from the last sign of life to the next start',
 }
@@ -106,9 +107,9 @@ def _plot(seconds: dict[str, float], path: pathlib.Path) -> None:
 def table(seconds: dict[str, float]) -> str:
   """Seconds and shares by bucket, and the goodput: the share of `step`."""
   total = max(sum(seconds.values()), 1e-9)
-  lines = [f'{bucket:8} {spent:12,.1f} s {spent / total:7.1%}  {BUCKETS.get(bucket, "")}'
+  lines = [f'{bucket:10} {spent:12,.1f} s {spent / total:7.1%}  {BUCKETS.get(bucket, "")}'
            for bucket, spent in seconds.items()]
-  return '\n'.join([*lines, f'{"goodput":8} {total:12,.1f} s {seconds.get("step", 0.0) / total:7.1%}'])
+  return '\n'.join([*lines, f'{"goodput":10} {total:12,.1f} s {seconds.get("step", 0.0) / total:7.1%}'])
 
 
 def process_start() -> float:

@@ -1,17 +1,18 @@
 """The training loop.
 
-Its order is never changed: save if due, *then* next batch, step, write the metrics of the step before. So a checkpoint
-of step n holds exactly what the first n batches made, and the host never waits for the step it has just dispatched.
+Its order is never changed: save if due, evaluate if due, *then* next batch, step, write the metrics of the step before.
+So a checkpoint of step n holds exactly what the first n batches made, an evaluation that is killed costs no training,
+and the host never waits for the step it has just dispatched.
 
 Every process of a run goes through the same lines; process 0 writes the metrics.
 """
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import logging
 import pathlib
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -41,6 +42,20 @@ from gato_jax.training.watchdog import Watchdog
 LOGGER = logging.getLogger(__name__)
 
 
+class Evaluation(NamedTuple):
+  """What is done every so many steps, and after the last, before the next batch is drawn.
+
+  Attributes:
+    every: steps.
+    run: gets the step and the parameters, which are given away afterwards. Called on every process.
+    saved: whether it reads the checkpoint of the step: then there is one, and a run that goes on from it evaluates it.
+  """
+
+  every: int
+  run: Callable[[int, Any], None]
+  saved: bool = False
+
+
 class BatchLoader(Protocol):
   """What the loop needs of a loader: an iterator whose state is one integer."""
 
@@ -55,13 +70,15 @@ class BatchLoader(Protocol):
   def set_state(self, state: int) -> None: ...
 
 
-def train(config: Any, workdir: str, group: Group | None = None) -> dict[str, Any]:
+def train(config: Any, workdir: str, group: Group | None = None, evaluation: Evaluation | None = None
+          ) -> dict[str, Any]:
   """Trains on the config's mixture; goes on where it stopped if the workdir has a checkpoint.
 
   Args:
     config: a whole config, see gato_jax/config.py.
     workdir: gets checkpoints, metrics.jsonl, TensorBoard files and the tokenizer.
     group: the processes of the run; alone by default.
+    evaluation: done as training goes on.
 
   Returns:
     The summary `Run.train` returns.
@@ -81,7 +98,7 @@ def train(config: Any, workdir: str, group: Group | None = None) -> dict[str, An
       config.data, sources, tokenizer, seed=config.seed, batch_size=rows,
       local_rows=local_rows(batch_sharding(mesh), rows))
   try:
-    summary = Run(config, workdir, loader, tokenizer, group).train()
+    summary = Run(config, workdir, loader, tokenizer, group, evaluation).train()
     if jax.process_index() == 0:
       print(shares_line(loader.report()), flush=True)
     return summary
@@ -98,8 +115,9 @@ class Run:
   """
 
   def __init__(self, config, workdir: str, loader: BatchLoader, tokenizer: SequenceTokenizer,
-               group: Group | None = None):
+               group: Group | None = None, evaluation: Evaluation | None = None):
     self._config, self._workdir, self._loader, self._tokenizer = config, workdir, loader, tokenizer
+    self._evaluation = evaluation
     self._group = group or Group()
     self.goodput = Goodput()
     self._mesh = make_mesh(config.mesh)
@@ -157,11 +175,15 @@ class Run:
     first, pending = step, None
     while True:
       preempted = preemption.due(step)
-      if step > first and (step % training.checkpoint_every == 0 or step >= training.steps or preempted):
+      evaluating = self._evaluation_due(step, first)
+      if step > first and (step % training.checkpoint_every == 0 or step >= training.steps or preempted
+                           or evaluating and self._evaluation.saved):
         self._write(pending, meter, writer)  # so that the sums in the checkpoint are those of its step
         pending = None
         goodput.enter('save')
         checkpoints.save(step, state, self._run_json(meter), meter.last_loss)
+      if evaluating and not preempted:
+        self._evaluate(step, state, checkpoints, watchdog)
       if step >= training.steps:
         return
       if preempted:
@@ -181,6 +203,20 @@ class Run:
       if pending:
         watchdog.progress()
       pending = (step, metrics)
+
+  def _evaluation_due(self, step: int, first: int) -> bool:
+    evaluation = self._evaluation
+    if not evaluation or not step or step == first and not evaluation.saved:
+      return False
+    return step % evaluation.every == 0 or step == self._config.training.steps
+
+  def _evaluate(self, step: int, state: TrainState, checkpoints: Checkpoints, watchdog: Watchdog) -> None:
+    if self._evaluation.saved:
+      checkpoints.wait()
+    self.goodput.enter('evaluation')
+    with watchdog.paused():
+      self._evaluation.run(step, state.parameters)
+      self._group.gather('evaluated', None, self._config.faults.evaluation_timeout)
 
   def _write(self, pending, meter: Meter, writer: Writer | None) -> None:
     """Takes in the metrics of an earlier step, and writes a record where one is due."""

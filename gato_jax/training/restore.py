@@ -22,19 +22,21 @@ class Trained(NamedTuple):
     tokenizer: the one it was trained with.
     config: the config it was trained with.
     step: of the checkpoint.
+    saved: when it was saved, seconds since the epoch: tells it from the same step of another run into the workdir.
   """
 
   model: Gato
   tokenizer: SequenceTokenizer
   config: ml_collections.ConfigDict
   step: int
+  saved: float = 0.0
 
 
 def load_trained(workdir: str, step: int | None = None) -> Trained:
-  """Reads the parameters of a checkpoint, the newest readable one by default, and the tokenizer beside it.
+  """Reads the parameters of a checkpoint, the newest readable one by default, and the tokenizer in the workdir.
 
   Raises:
-    InputError: the workdir has no such checkpoint, or one that does not fit the tokenizer beside it.
+    InputError: there is no such checkpoint, or one that does not fit the tokenizer.
   """
   folder = pathlib.Path(workdir) / TOKENIZER_FOLDER
 
@@ -51,4 +53,4 @@ def load_trained(workdir: str, step: int | None = None) -> Trained:
   config = config_of(restored.run)
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   model = define_model(config.model, tokenizer.vocabulary).build(restored.items['parameters'])
-  return Trained(model, tokenizer, config, restored.step)
+  return Trained(model, tokenizer, config, restored.step, restored.run.get('goodput', {}).get('at', 0.0))

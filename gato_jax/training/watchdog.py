@@ -1,6 +1,9 @@
 """Ends a process that makes no progress, so that a launcher can start it again."""
 
+from collections.abc import Iterator
+import contextlib
 import faulthandler
+import math
 import os
 import sys
 import threading
@@ -31,6 +34,16 @@ class Watchdog:
     """A step has ended."""
     self._since = time.monotonic()
     self._limit = self._timeout
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """What happens meanwhile is no step, and may take as long as it takes."""
+    limit, self._limit = self._limit, math.inf
+    try:
+      yield
+    finally:
+      self._since = time.monotonic()
+      self._limit = limit
 
   def close(self) -> None:
     self._stop.set()

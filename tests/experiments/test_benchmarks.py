@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_pipelines.datasets.prepare import prepare
-from experiments.benchmarks import acting, loader
+from experiments.benchmarks import acting, loader, rollouts
 from gato_jax.config import default_config, mixture_entry
 
 
@@ -75,9 +75,14 @@ def test_sessions_are_compared_with_themselves_alone_and_an_action_with_the_weig
   assert serving.summary(answers[::-1], alone, 2.0, 1e-3)['mixed_up'] == 2
 
 
-def test_rollouts_are_measured_with_and_without_workers(small):
+def test_rollouts_are_measured_with_and_without_workers(small, tmp_path):
   pytest.importorskip('dm_control')
+  runs = []
   for workers in (0, 1):
-    result = acting.measure_rollouts(small, 2, workers, steps=acting.FIRST_STEPS + 5)
-    assert result['cpu_seconds_per_step'] > 0 and result['wall_environment_steps_per_second'] > 0
-    assert 0 < result['policy_share'] <= 1
+    result = rollouts.measure(small, 2, workers, steps=5)
+    assert 0 < result['policy_cpu_seconds'] <= result['here_cpu_seconds']
+    assert result['steps_per_second_own_cores'] > 0 and result['steps_per_second'] > 0
+    runs.append({'environments': 2, 'workers': workers, **result})
+  assert runs[0]['workers_cpu_seconds'] == 0
+  rollouts.draw({'runs': runs}, tmp_path / 'picture.png')
+  assert (tmp_path / 'picture.png').stat().st_size > 1000

@@ -140,6 +140,8 @@ watchdog = Watchdog(1.0, 1.0)
 for _ in range(8):
   time.sleep(0.2)
   watchdog.progress()
+with watchdog.paused():  # an evaluation
+  time.sleep(1.5)
 watchdog.close()
 time.sleep(1.5)
 Watchdog(0, 0.1)

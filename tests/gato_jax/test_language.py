@@ -15,8 +15,10 @@ from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.inputs import lay_out
 from gato_jax.config import default_config, mixture_entry, model_config
+from gato_jax.evaluation.captions import cider
 from gato_jax.evaluation.language import (
     Example,
+    caption_cider,
     majority_accuracy,
     score_language,
     share_right,
@@ -40,6 +42,14 @@ def tokenizer():
 def test_answers_are_compared_to_the_letter_but_for_outer_space():
   examples = [Example(None, '', wanted, given) for wanted, given in (('red', ' red'), ('red', 'blue'), ('yes', 'Yes'))]
   assert share_right(examples) == pytest.approx(1 / 3)
+
+
+def test_captions_of_one_picture_are_its_references_together():
+  pictures = [np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)]
+  examples = [Example(pictures[0], '', wanted, 'a dog on the grass') for wanted in ('a dog on the grass', 'some dog')]
+  examples.append(Example(pictures[1], '', 'two cats in a box', 'two cats in a box'))
+  wanted = [['a dog on the grass', 'some dog'], ['two cats in a box']]
+  assert caption_cider(examples) == cider(wanted, ['a dog on the grass', 'two cats in a box']) > 5
 
 
 def test_majority_is_the_commonest_training_answer():
@@ -117,4 +127,5 @@ def test_pictures_of_the_users_own_are_asked_about(tmp_path, tokenizer):
   trained = Trained(Gato(config.model, tokenizer.vocabulary, rngs=nnx.Rngs(0)), tokenizer, config, 0)
   scores = score_language(trained, config)
   assert (scores.vqa_accuracy, scores.caption_accuracy, scores.nats_per_byte) == (0.0, 0.0, None)
+  assert scores.caption_cider is not None
   assert scores.vqa_majority == heldout.count('no') / len(heldout)

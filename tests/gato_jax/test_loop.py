@@ -8,8 +8,9 @@ import pytest
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
 from gato_jax.mesh import make_mesh
+from gato_jax.training.checkpoint import finished_steps
 from gato_jax.training.checkpoint_place import FOLDER, checkpoint_folder
-from gato_jax.training.loop import Run, shares_line
+from gato_jax.training.loop import Evaluation, Run, shares_line
 from gato_jax.training.metrics import read_records
 from gato_jax.training.program import check_batch
 from gato_jax.training.restore import load_trained
@@ -75,6 +76,28 @@ def test_interrupted_run_ends_the_same_to_the_bit(undisturbed, tmp_path, monkeyp
   assert timeless(resumed) == timeless(summary)
   for one, other in zip(*(parameters(path) for path in (workdir, tmp_path)), strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_evaluation_reads_the_checkpoint_of_its_step(tmp_path):
+  config = tiny_run_config(steps=5, checkpoint_every=4, keep_checkpoints=9)
+  seen = []
+
+  def evaluate(step, parameters):
+    assert step in finished_steps(str(tmp_path))
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) > 1000
+    seen.append(step)
+
+  def run(saved):
+    seen.clear()
+    run = Run(config, str(tmp_path), MadeUpLoader(), tiny_tokenizer(), evaluation=Evaluation(2, evaluate, saved))
+    run.train()
+    return seen, run.goodput.seconds['evaluation']
+
+  steps, seconds = run(saved=True)
+  assert steps == [2, 4, 5] and seconds > 0
+  assert finished_steps(str(tmp_path)) == [2, 4, 5]
+  assert run(saved=True)[0] == [5]  # a run that is gone on with: it may have been killed there
+  assert run(saved=False)[0] == []
 
 
 def parameters(workdir):

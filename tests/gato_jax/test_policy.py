@@ -17,6 +17,7 @@ from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.engine import engine_of
 from gato_jax.acting.inputs import lay_out
 from gato_jax.acting.policy import Policy
+from gato_jax.acting.prompts import prompt_steps
 from gato_jax.config import acting_config, model_config
 from gato_jax.model.gato import Gato
 from tests.gato_jax import numpy_gato
@@ -196,6 +197,30 @@ def test_actions_are_those_of_one_pass_over_the_whole_episode(
     held = twin.check(parameters, model_settings())
     assert max(held) == window or not window
     assert (np.diff(held) < 1).any()  # it has gone beyond its window
+
+
+def test_a_goal_prompt_is_the_end_of_the_demonstration(model, tokenizer):
+  rng = np.random.default_rng(0)
+  episode = demonstration(LEVEL, rng)
+  room = int(0.4 * 128), int(0.4 * 24)
+  first, runs = prompt_steps(tokenizer, LEVEL, episode, *room, 'end')
+  assert 0 < first < episode.length
+  np.testing.assert_array_equal(
+      concatenate(runs).tokens, tokenizer.timesteps(LEVEL, episode, first, episode.length).tokens)
+  longer = tokenizer.timesteps(LEVEL, episode, first - 1, episode.length)
+  assert len(longer) > room[0] or len(longer.patches) > room[1]
+  end = ControlEpisode({key: values[first:] for key, values in episode.observation.items()}, episode.action[first:],
+                       episode.action[first:], episode.reward[first:], 0.0, True)
+
+  def actions_after(prompt, place):
+    policy = make_policy(model, tokenizer, LEVEL, length=128, patches=24, temperature=1.0, prompt_from=place)
+    return play(policy, LEVEL, [1, 2, 3], [prompt] * 3)
+
+  actions = [actions_after(*settings) for settings in ((episode, 'end'), (end, 'start'), (episode, 'start'))]
+  np.testing.assert_array_equal(actions[0], actions[1])
+  assert (np.asarray(actions[0]) != np.asarray(actions[2])).any()
+  with pytest.raises(InputError, match="acting.prompt_from is 'middle': must be one of start, end"):
+    make_policy(model, tokenizer, LEVEL, prompt_from='middle')
 
 
 def begin(policy, seeds, prompts=None):

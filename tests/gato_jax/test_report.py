@@ -19,7 +19,7 @@ TASKS = {
     'classic_control/LunarLander-v3': TaskScore('classic_control', -147.66, -180.25, 236.61, 8.1, 10),
     'metaworld/button-press-topdown-v3': TaskScore('metaworld', 1.0, 0.0, 1.0, 100.0, 10),
 }
-LANGUAGE = LanguageScores(0.6, 0.35, 0.5, 1.5, 2.5)
+LANGUAGE = LanguageScores(0.6, 0.35, 0.5, 1.5, 2.5, 3.25)
 RECORDS = [
     {'step': 10, 'tokens': 9_000, 'seconds': 5.0, 'loss_by_source': {'dm_control/a': 2.0, 'dm_control/b': 4.0}},
     {'step': 20, 'tokens': 20_000, 'seconds': 8.0, 'loss_by_source': {'dm_control/a': 1.0, 'easy_vqa': 0.5}},
@@ -48,8 +48,10 @@ def test_report_has_the_agreed_keys(config, tmp_path):
                              'metaworld': None},
       'human_normalised_by_domain': {}}
   assert read['vqa'] == {'accuracy': 0.6, 'majority': 0.35}
-  assert read['captions'] == {'accuracy': 0.5}
-  assert read['text'] == {'nats_per_byte': 1.5, 'unigram_nats_per_byte': 2.5}
+  assert read['captions'] == {'accuracy': 0.5, 'cider': 3.25}
+  assert read['text'] == {
+      'nats_per_byte': 1.5, 'bits_per_byte': pytest.approx(1.5 / np.log(2)), 'unigram_nats_per_byte': 2.5,
+      'unigram_bits_per_byte': pytest.approx(2.5 / np.log(2))}
   assert read['training'] == {
       'steps': 20, 'tokens': 20_000, 'seconds': 8.0, 'packing_fill': 20_000 / (20 * 1024), 'tokens_per_second': 2500.0}
   assert read['config']['data']['sequence_length'] == 1024
@@ -69,7 +71,7 @@ def test_tables_show_every_task_and_each_domains_mean(config):
   print_report(build_report(TASKS, LANGUAGE, training_summary(RECORDS, config), config), console)
   text = console.export_text()
   for part in ('  reacher-easy', '950.00', '88.9', '  GoToLocalS5N2-v0', '  button-press-topdown-v3', '75.0%', '60.0%',
-               '1.500', '20,000', '50.0 (39 to 61)', 'JAT, published', '65 (64 to 67)', '93.2'):
+               '1.500', '2.164', '3.250', '20,000', '50.0 (39 to 61)', 'JAT, published', '65 (64 to 67)', '93.2'):
     assert part in text
 
 

@@ -47,6 +47,11 @@ def workdir(tmp_path_factory):
   folder.mkdir()
   report = build_report(tasks, LanguageScores(0.6, 0.4, 0.9, 1.5, 2.5), training_summary(RECORDS, config), config)
   write_report({**report, 'not_played': ['own/a']}, folder / 'report.json')
+  for step, score in ((4, -160.0), (8, -120.0)):
+    one = {'classic_control/MountainCar-v0': task_score('classic_control', (score, score), -200.0, -120.0)}
+    of_step = build_report(one, LanguageScores(step / 10), training_summary(RECORDS, config), config)
+    (folder / 'steps' / str(step)).mkdir(parents=True)
+    write_report({**of_step, 'step': step}, folder / 'steps' / str(step) / 'report.json')
   write_gif([np.full((60, 80, 3), 40 * i, np.uint8) for i in range(5)], folder / 'classic_control.gif')
   (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(record) + '\n' for record in RECORDS))
   (workdir / 'goodput.json').write_text(json.dumps({'seconds': {'step': 75.0, 'data': 25.0}, 'at': 0}))
@@ -159,6 +164,8 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(workdir, capsys):
     assert 'class="quiet missing"' in part
   assert 'Not played, for want of an environment: own/a.' in page
   assert '75.0% of 100 seconds went into steps' in page
+  assert '2 checkpoints of this run were evaluated, on 2 episodes a task' in page
+  assert 'classic_control from 50 to 100' in page and 'questions answered from 40 to 80' in page
   assert '&lt;img src=x' in page and '<img src=x' not in page
   assert 'JAT (published)' in page and '93.2' in page
 
@@ -181,7 +188,7 @@ def test_a_report_from_before_there_were_intervals_is_read(workdir, tmp_path):
   (tmp_path / 'evaluation').mkdir()
   write_report(report, tmp_path / 'evaluation' / 'report.json')
   page = write_report_page(default_config(), str(tmp_path)).read_text()
-  assert 'There are no intervals' in page and 'metrics.jsonl with losses' in page
+  assert 'There are no intervals' in page and 'metrics.jsonl with losses' in page and 'only one step' in page
 
 
 @pytest.mark.parametrize(('content', 'message'), [

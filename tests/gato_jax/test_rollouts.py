@@ -10,6 +10,7 @@ from data_pipelines.environments.specs import ArraySpec, StepResult, TaskSpec
 from data_pipelines.errors import InputError
 from gato_jax.evaluation import rollouts
 from gato_jax.evaluation.rollouts import ATTEMPTS
+from gato_jax.evaluation.simulators import Reset, _Worker
 
 TASK = 'suite/count'
 
@@ -108,18 +109,19 @@ def test_a_row_takes_the_next_episode_when_its_own_has_ended():
   assert player.started == [(0, 99), (1, 101), (0, 102), (1, 103), (0, 104)]
 
 
-@pytest.mark.parametrize('workers', [1, 3])
-def test_workers_change_nothing(workers):
+@pytest.mark.parametrize(('workers', 'sizes', 'plan'), [(3, (2, 2), {104: 1}), (8, (4, 4), {})])
+def test_workers_change_nothing(workers, sizes, plan):
   """Not even who plays what where."""
 
   def run(workers):
-    group = players(2, 2)
-    result = play(group, functools.partial(Counter, {104: 1}), range(100, 111), [1, 2], workers=workers, frame_every=3)
+    group = players(*sizes)
+    make = functools.partial(Counter, dict(plan))
+    result = play(group, make, range(100, 111), [1, 2], workers=workers, frame_every=3)
     return result, [player.started for player in group]
 
   (expected, started), (result, started_with_workers) = run(0), run(workers)
   assert (result.scores, result.lengths, result.crashes) == (expected.scores, expected.lengths, expected.crashes)
-  assert result.crashes == 1
+  assert result.crashes == len(plan)
   assert started == started_with_workers
   np.testing.assert_array_equal(result.frames, expected.frames)
 
@@ -136,6 +138,34 @@ def test_a_process_that_keeps_dying_is_an_error(tmp_path):
   make = functools.partial(Counter, {101: 9}, folder=tmp_path)
   with pytest.raises(InputError, match='suite/count: the episode of seed 101 failed 3 times.*exit status 139'):
     play(players(1, 1), make, [100, 101], workers=2)
+
+
+class DiesAtOnce(_Worker):
+  """Its second process is dead before it is asked anything; the third one lives."""
+
+  starts = 0
+
+  def _start(self):
+    super()._start()
+    self.starts += 1
+    if self.starts == 2:
+      self._process.kill()
+      self._process.join()
+
+
+def test_a_process_that_dies_before_it_is_asked_again_costs_no_more(tmp_path):
+  worker = DiesAtOnce(functools.partial(Counter, {101: 1}, folder=tmp_path))
+  worker.send({0: Reset(101)})
+  worker.receive()
+  step = np.ones(1)
+  for commands in ({0: step}, {0: step}, {1: Reset(102)}):  # it dies in the second step, with two questions open
+    worker.send(commands)
+  worker.receive()
+  assert 'exit status 139' in worker.receive()[0].outcome.error
+  assert 'exit status -9' in worker.receive()[1].outcome.error
+  worker.send({1: Reset(102)})
+  assert worker.receive()[1].observation['seed'] == 102
+  worker.stop()
 
 
 def _cannot_be_made():

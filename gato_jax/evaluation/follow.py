@@ -1,0 +1,60 @@
+"""Evaluates the checkpoints of a run as they come, in a process of its own."""
+
+import time
+
+import ml_collections
+from rich.console import Console
+
+from data_pipelines.errors import InputError
+from gato_jax.evaluation import control
+from gato_jax.evaluation.evaluate import evaluate
+from gato_jax.training.checkpoint import finished_steps
+
+POLL = 10.0  # seconds
+
+
+def follow(config: ml_collections.ConfigDict, workdir: str, poll: float = POLL) -> list[int]:
+  """Evaluates each checkpoint once, the oldest first, until that of the last step of training has been.
+
+  Started again, it goes on: what was finished is not played again. Training may delete a checkpoint meanwhile, as
+  `training.keep_checkpoints` has it. One that is gone before its weights were read is left out, and said; later it is
+  not needed any more.
+
+  Args:
+    config: see `evaluate`.
+    workdir: of a run, which may not have begun.
+    poll: seconds between looks at the checkpoints.
+
+  Returns:
+    The steps that were evaluated.
+
+  Raises:
+    InputError: see `evaluate`.
+  """
+  control.check_seed(config)
+  console, seen, evaluated, last = Console(), set(), [], False
+  console.print(f'following {workdir}', highlight=False)
+  while not last:
+    new = [step for step in finished_steps(workdir) if step not in seen]
+    if not new:
+      time.sleep(poll)
+      continue
+    seen.add(new[0])
+    report = _evaluate(config, workdir, new[0], poll, console)
+    if report:
+      evaluated.append(new[0])
+      last = new[0] >= report['config']['training']['steps']
+  return evaluated
+
+
+def _evaluate(config: ml_collections.ConfigDict, workdir: str, step: int, poll: float, console: Console) -> dict | None:
+  """The report; None where the checkpoint is gone."""
+  try:
+    return evaluate(config, workdir, step, brief=True)
+  except InputError:
+    time.sleep(poll)  # a folder is not deleted in one go
+    if step in finished_steps(workdir):
+      raise
+  console.print(f'step {step}: training deleted this checkpoint before its weights were read, so it is left out; to '
+                'have every one evaluated, raise training.keep_checkpoints or set training.keep_every', highlight=False)
+  return None
