@@ -1,5 +1,6 @@
 """Three sizes of one model on the same rows: the paper's figure 8, small.
 
+    gato-jax prepare --config=experiments/configs/scaling.py
     for size in small medium large; do
       gato-jax train --config=experiments/configs/scaling.py:$size --workdir=runs/scaling/$size
     done
@@ -27,6 +28,6 @@ def get_config(arg: str | None = None):
   for name in ('dm_control', 'easy_vqa', 'digits', 'python_docs'):
     config.data.mixture[name].weight = 0.0
   config.model.update(SIZES[arg or 'large'])
-  config.training.update(steps=600, log_every=25, checkpoint_every=150, keep_checkpoints=4)
-  config.evaluation.update(episodes=4, examples=0)
+  config.training.update(steps=600, log_every=25, checkpoint_every=200)
+  config.evaluation.update(episodes=4, every=200)
   return config

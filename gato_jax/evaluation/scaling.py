@@ -36,7 +36,7 @@ def scaling(workdir: str, runs: Sequence[str]) -> dict[str, Any]:
   """
   named = named_runs('--run', runs)
   configs = {name: _config(path) for name, path in named.items()}
-  _check_same_tokens(configs)
+  check_same_rows(configs)
   result = {name: {'workdir': path, 'parameters': parameter_count(configs[name]), **_curves(path)}
             for name, path in named.items()}
   folder = pathlib.Path(workdir) / FOLDER
@@ -62,12 +62,7 @@ def plot_figure_8(runs: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> 
   save(figure, path)
 
 
-def _config(workdir: str) -> Any:
-  with parameter_reader(workdir) as reader:
-    return config_of(reader.run)
-
-
-def _check_same_tokens(configs: Mapping[str, Any]) -> None:
+def check_same_rows(configs: Mapping[str, Any]) -> None:
   """Raises InputError unless the runs read the same rows."""
   first = next(iter(configs.values()))
   for name, config in configs.items():
@@ -77,11 +72,17 @@ def _check_same_tokens(configs: Mapping[str, Any]) -> None:
                        f'{next(iter(configs))}: runs of different sizes are compared on the same rows')
 
 
+def _config(workdir: str) -> Any:
+  with parameter_reader(workdir) as reader:
+    return config_of(reader.run)
+
+
 def _curves(workdir: str) -> dict[str, list[list[float]]]:
   records = read_records(workdir)
-  tokens = {record['step']: record['tokens'] for record in records}
+  tokens = [record['tokens'] for record in records]
   reports = [report for report in read_reports(pathlib.Path(workdir) / 'evaluation')
-             if report['step'] in tokens and report['summary']['mean_by_domain']]
+             if report['summary']['mean_by_domain']]
+  places = np.interp([report['step'] for report in reports], [record['step'] for record in records], tokens)
   means = [float(np.mean(list(report['summary']['mean_by_domain'].values()))) for report in reports]
   return {'loss': [[record['tokens'], record['loss']] for record in records],
-          'score': [[tokens[report['step']], mean] for report, mean in zip(reports, means, strict=True)]}
+          'score': [list(pair) for pair in zip(places.tolist(), means, strict=True)]}

@@ -42,7 +42,7 @@ def open_sources(texts: Sequence[str], config: ml_collections.ConfigDict) -> lis
   """
   if config.training.init_from:
     raise InputError('training.init_from is set; of a study, --from=NAME=WORKDIR says what runs start from')
-  named = named_runs('--from', texts)
+  named = named_runs('--from', texts, name_alone=True)
   return [_open_source(name, workdir, config) if workdir else _random_weights(name, config)
           for name, workdir in named.items()]
 

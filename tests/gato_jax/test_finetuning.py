@@ -1,7 +1,8 @@
-"""A study of two steps a run, on a real task: what it trains on, what it says, what it does not do twice."""
+"""A study of two steps a run, on a real task: what it trains on, what it says, what it does not do twice; scaling."""
 
 import copy
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from data_pipelines.datasets.prepare import prepare
 from data_pipelines.errors import InputError
 from gato_jax.config import mixture_entry
+from gato_jax.dry_run import parameter_count
+from gato_jax.evaluation import scaling
 from gato_jax.finetuning import study
 from gato_jax.finetuning.checks import check_study, open_sources
 from gato_jax.finetuning.run import Point, run_config
@@ -101,3 +104,24 @@ def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, 
   config.update_from_flattened_dict(changes)
   with pytest.raises(InputError, match=match):
     check_study(config, open_sources([source.format(run=run) for source in sources], config))
+
+
+def test_sizes_are_compared_by_tokens(cases, tmp_path):
+  config, _, run = cases
+  report = {'step': 2, 'summary': {'mean_by_domain': {'one': 10.0, 'other': 30.0}}}
+  path = pathlib.Path(run) / 'evaluation' / 'steps' / '2' / 'report.json'
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps(report))
+  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
+  records = read_records(run)
+  assert result['small']['loss'] == [[record['tokens'], record['loss']] for record in records]
+  assert result['small']['score'] == [[records[-1]['tokens'], 20.0]]
+  assert result['small']['parameters'] == result['large']['parameters'] == parameter_count(config)
+  folder = tmp_path / scaling.FOLDER
+  assert json.loads((folder / 'scaling.json').read_text()) == result and (folder / 'figure_8.png').stat().st_size > 1000
+  with pytest.raises(InputError, match='--run is large: give it at least once, as NAME=WORKDIR'):
+    scaling.scaling(str(tmp_path), ['large'])
+  other = copy.deepcopy(config)
+  other.training.batch_size = 4
+  with pytest.raises(InputError, match='--run=other has another data section, training.batch_size or seed than one'):
+    scaling.check_same_rows({'one': config, 'other': other})
