@@ -7,7 +7,7 @@
     gato-jax scaling --workdir=runs/scaling --run=small=runs/scaling/small --run=medium=runs/scaling/medium \\
         --run=large=runs/scaling/large
 
-The mixture is the quickstart's control tasks but for the long episodes of the DM Control Suite.
+Six of the quickstart's tasks, those whose episodes are short.
 """
 
 from experiments.configs import quickstart
@@ -25,9 +25,12 @@ def get_config(arg: str | None = None):
     raise ValueError(f'scaling has no size {arg!r}; it has {", ".join(SIZES)}')
   config = quickstart.get_config()
   config.name = 'scaling'
-  for name in ('dm_control', 'easy_vqa', 'digits', 'python_docs'):
-    config.data.mixture[name].weight = 0.0
+  kept = {name: config.data.mixture[name] for name in ('classic_control', 'metaworld')}
+  kept['classic_control'].update(tasks=('CartPole-v1', 'Acrobot-v1'), task_weights=())
+  with config.unlocked():
+    config.data.mixture = kept
   config.model.update(SIZES[arg or 'large'])
-  config.training.update(steps=600, log_every=25, checkpoint_every=200)
-  config.evaluation.update(episodes=4, every=200)
+  config.training.update(steps=300, log_every=20, checkpoint_every=100)
+  config.training.schedule.update(warmup_steps=50)
+  config.evaluation.update(episodes=4, environments=4, every=100)
   return config

@@ -25,12 +25,14 @@ class Source(NamedTuple):
 
   Attributes:
     tasks: that the run was trained on, as the registry of environments names them.
+    saved: when its checkpoint was saved, seconds since the epoch.
   """
 
   name: str
   workdir: str = ''
   step: int = 0
   tasks: frozenset[str] = frozenset()
+  saved: float = 0.0
 
 
 def open_sources(texts: Sequence[str], config: ml_collections.ConfigDict) -> list[Source]:
@@ -73,14 +75,15 @@ def check_study(config: ml_collections.ConfigDict, sources: Sequence[Source]) ->
 
 def _open_source(name: str, workdir: str, config: ml_collections.ConfigDict) -> Source:
   with parameter_reader(workdir) as reader:
-    step, trained = reader.step, config_of(reader.run)
+    step, saved, trained = reader.step, reader.run['goodput']['at'], config_of(reader.run)
   for section, old, new in (('model', trained.model, config.model),
                             ('data.vocabulary', trained.data.vocabulary, config.data.vocabulary)):
     old, new = ({key: value for key, value in keys.to_dict().items() if key not in FREE_KEYS} for keys in (old, new))
     if changes := changed_keys(old, new, f'{section}.'):
       raise InputError(f'--from={name}={workdir} is of another model than the config (trained -> config): '
                        f'{"; ".join(changes)}. Set these keys to what it was trained with')
-  return Source(name, workdir, step, frozenset(request.task_name for request in requests(trained.data)))
+  tasks = frozenset(request.task_name for request in requests(trained.data))
+  return Source(name, workdir, step, tasks, saved)
 
 
 def _random_weights(name: str, config: ml_collections.ConfigDict) -> Source:

@@ -33,6 +33,7 @@ class Point(NamedTuple):
     step: of its checkpoint.
     episodes: to train on.
     repetition: which draw of them, and which seed.
+    saved: when the checkpoint was saved, which tells it from the same step of another run into the workdir.
   """
 
   task: str
@@ -41,6 +42,7 @@ class Point(NamedTuple):
   step: int
   episodes: int
   repetition: int
+  saved: float = 0.0
 
   @property
   def folder(self) -> str:
@@ -112,8 +114,8 @@ def settings_of(config: ml_collections.ConfigDict, point: Point) -> dict[str, An
   """All that a run's scores depend on, as JSON gives it back."""
   settings = run_config(config, point).to_dict()
   sections = {name: settings[name] for name in ('seed', 'data', 'model', 'training', 'acting', 'evaluation')}
-  every = config.finetuning.evaluate_every
-  return json.loads(json.dumps({**sections, 'evaluate_every': every, 'source_step': point.step}))
+  source = {'step': point.step, 'saved': point.saved}
+  return json.loads(json.dumps({**sections, 'evaluate_every': config.finetuning.evaluate_every, 'source': source}))
 
 
 class Player:

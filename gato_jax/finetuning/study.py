@@ -88,7 +88,7 @@ def mean_scores(report: Mapping[str, Any], task: str, source: str) -> dict[int, 
 def _points(config: ml_collections.ConfigDict, tasks: Sequence[str], sources: Sequence[Source]) -> list[Point]:
   settings = config.finetuning
   grid = itertools.product(range(settings.repetitions), sorted(settings.episodes), tasks, sources)
-  return [Point(task, source.name, source.workdir, source.step, episodes, repetition)
+  return [Point(task, source.name, source.workdir, source.step, episodes, repetition, source.saved)
           for repetition, episodes, task, source in grid]
 
 
