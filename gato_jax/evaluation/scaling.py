@@ -47,18 +47,20 @@ def scaling(workdir: str, runs: Sequence[str]) -> dict[str, Any]:
 
 
 def plot_figure_8(runs: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
-  """Normalised score, and training loss, against tokens; one line a run."""
-  figure = Figure(figsize=(10, 4), layout='constrained')
-  left, right = figure.subplots(1, 2)
+  """Training loss, and normalised score if it was measured, against tokens; one line a run."""
+  panels = 1 + any(run['score'] for run in runs.values())
+  figure = Figure(figsize=(5 * panels, 4), layout='constrained')
+  loss, *scores = figure.subplots(1, panels, squeeze=False)[0]
   for (name, run), colour in zip(runs.items(), colours(), strict=False):
     label = f'{name}, {run["parameters"] / 1e6:,.2f}M'
-    if run['score']:
-      left.plot(*np.transpose(run['score']), color=colour, marker='o', markersize=3.5, label=label)
     tokens, losses = np.transpose(run['loss'])
-    right.plot(tokens, rolling_mean(losses), color=colour, label=label)
-  left.set(xlabel='tokens', ylabel='mean over domains: 0 random, 100 expert', title='Normalised score')
-  right.set(xlabel='tokens', ylabel='nats a target', title='Training loss')
-  right.legend(frameon=False)
+    loss.plot(tokens, rolling_mean(losses), color=colour, label=label)
+    if run['score']:
+      scores[0].plot(*np.transpose(run['score']), color=colour, marker='o', markersize=3.5)
+  loss.set(xlabel='tokens', ylabel='nats a target', title='Training loss')
+  loss.legend(frameon=False)
+  for axes in scores:
+    axes.set(xlabel='tokens', ylabel='mean over domains: 0 random, 100 expert', title='Normalised score')
   save(figure, path)
 
 
