@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from gato_jax.dry_run import parameter_count
 from gato_jax.evaluation.curves import read_reports
-from gato_jax.evaluation.plots import colours, rolling_mean, save
+from gato_jax.evaluation.plots import colours, save
 from gato_jax.named_runs import named_runs
 from gato_jax.training.checkpoint import parameter_reader
 from gato_jax.training.compatibility import config_of
@@ -53,8 +53,7 @@ def plot_figure_8(runs: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> 
   loss, *scores = figure.subplots(1, panels, squeeze=False)[0]
   for (name, run), colour in zip(runs.items(), colours(), strict=False):
     label = f'{name}, {run["parameters"] / 1e6:,.2f}M'
-    tokens, losses = np.transpose(run['loss'])
-    loss.plot(tokens, rolling_mean(losses), color=colour, label=label)
+    loss.plot(*np.transpose(run['loss']), color=colour, label=label)
     if run['score']:
       scores[0].plot(*np.transpose(run['score']), color=colour, marker='o', markersize=3.5)
   loss.set(xlabel='tokens', ylabel='nats a target', title='Training loss')
