@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
-from data_pipelines.sequences.filtering import good_episodes
+from data_pipelines.sequences.filtering import drawn_episodes, good_episodes
 from data_pipelines.sequences.index import EpisodeIndex, open_index
 from data_pipelines.sequences.plan import PackingPlan, dataset_of
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
@@ -79,7 +79,7 @@ class Loader(Iterator[PackedBatch]):
     Returns:
       position_fill and patch_fill, in [0, 1]; segments_per_row; and by dataset the share of the filled positions:
       `shares` as achieved, `wanted_shares` as the mixture has them, and `filtered`, how many episodes its
-      `min_return_share` leaves out.
+      `min_return_share` and `subset` leave out.
     """
     filled = int(self._positions.sum())
     shares = self._positions / max(filled, 1)
@@ -138,14 +138,15 @@ def open_cache(data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequ
 
 def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],
                  tokenizer: SequenceTokenizer) -> tuple[list[EpisodeIndex], list[int]]:
-  """What of each dataset is trained on, and how many of its episodes `min_return_share` leaves out.
+  """What of each dataset is trained on, and how many of its episodes `min_return_share` and `subset` leave out.
 
   Raises:
-    InputError: what `open_index` and `good_episodes` find wrong, or no episode is left.
+    InputError: what `open_index`, `good_episodes` and `drawn_episodes` find wrong.
   """
   with concurrent.futures.ThreadPoolExecutor(max(data_config.read_threads, 1)) as pool:
     whole = list(pool.map(lambda source: open_index(source, tokenizer), sources))
-  indexes = [_filtered(data_config, source, index) for source, index in zip(sources, whole, strict=True)]
+  indexes = [_subset(data_config, source, _filtered(data_config, source, index))
+             for source, index in zip(sources, whole, strict=True)]
   return indexes, [len(index.lengths) - len(kept.lengths) for index, kept in zip(whole, indexes, strict=True)]
 
 
@@ -161,3 +162,15 @@ def _filtered(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> E
     logging.warning("%s: %d of %d episodes are left out, as their return is below %g of the expert's", source.name,
                     (~kept).sum(), len(kept), entry.min_return_share)
   return index.select(kept)
+
+
+def _subset(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> EpisodeIndex:
+  entry = data_config.mixture.get(dataset_of(source.name))
+  if not getattr(entry, 'subset', 0):  # a run that is older than the key has none
+    return index
+  if source.kind != 'control':
+    raise InputError(f'data.mixture.{source.name}.subset is {entry.subset}, but only episodes of control can be drawn')
+  try:
+    return index.select(drawn_episodes(index.scores, entry.subset, entry.subset_of_best, entry.subset_seed))
+  except InputError as error:
+    raise InputError(f'{source.name}: {error}') from error

@@ -116,6 +116,24 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
   run(config, workdir, step, again=again)
 
 
+@argument('--from', dest='sources', action='append', default=[], metavar='NAME[=WORKDIR]',
+          help='a line of the plot: start from the weights of this run; without WORKDIR from random ones; repeatable')
+def finetune(config: ml_collections.ConfigDict, workdir: str, sources: Sequence[str]) -> None:
+  """Fine-tunes on 1, 3, 5, ... episodes of the config's tasks, from several weights; plots score against episodes."""
+  from gato_jax.finetuning.study import finetune as run
+
+  run(config, workdir, sources)
+
+
+@argument('--run', dest='runs', action='append', default=[], metavar='NAME=WORKDIR', help='a line; repeatable')
+def scaling(config: ml_collections.ConfigDict, workdir: str, runs: Sequence[str]) -> None:
+  """Plots score and loss against tokens of runs of several sizes, which read the same rows."""
+  del config
+  from gato_jax.evaluation.scaling import scaling as run
+
+  run(workdir, runs)
+
+
 @argument('--out', required=True, metavar='DIR', help='the folder to make')
 @argument('--step', type=int, default=None, help="of the workdir's checkpoint; by default the newest")
 @argument('--dtype', default='float32', help='of the weights: float32 or bfloat16 (default: %(default)s)')
@@ -229,8 +247,8 @@ def report(config: ml_collections.ConfigDict, workdir: str, out: str = '') -> No
 COMMANDS: dict[str, Callable[..., int | None]] = {
     function.__name__: function
     for function in (
-        prepare, train, evaluate, report, generate, export, serve, quickstart, datasets, benchmark, inspect, plan,
-        goodput, illustrate)
+        prepare, train, evaluate, finetune, scaling, report, generate, export, serve, quickstart, datasets, benchmark,
+        inspect, plan, goodput, illustrate)
 }
 
 

@@ -30,6 +30,7 @@ def default_config() -> ml_collections.ConfigDict:
   config.faults = faults_config()
   config.acting = acting_config()
   config.evaluation = evaluation_config()
+  config.finetuning = finetuning_config()
   return config.lock()
 
 
@@ -80,6 +81,9 @@ def mixture_entry(weight: float, **settings: Any) -> ml_collections.ConfigDict:
       'window_timesteps': 0,  # longest window; 0: as long as the row
       'hide_actions': 0.0,  # share of windows with action tokens hidden in the input (paper appendix G)
       'noise': 0.0,  # share of demonstrations with noise injected; their targets stay the expert's clean actions
+      'subset': 0,  # so many episodes, drawn, of each task; the first of a larger subset; control only. 0: all
+      'subset_of_best': 0,  # drawn from so many with the highest return, or success; 0: from all
+      'subset_seed': 0,  # another one draws others
       'min_return_share': 0.0,  # episodes below this share of the expert's return are left out (paper: 0.8); 0: none
       'path': '',  # where the user's own files are, for a dataset that reads them
       'mapping': dataclasses.asdict(KeyMapping()),  # imported episodes: which of their items are what
@@ -104,6 +108,7 @@ def model_config() -> ml_collections.ConfigDict:
       'patch_channels': 64,  # of the picture encoder
       'value_features': 0,  # Fourier features of a bin's value, added to its embedding; 0: the paper's plain table
       'stochastic_depth': 0.1,  # share of the rows that skip a branch of a layer in training
+      'dropout': 0.0,  # of the embeddings and of what each branch adds; the paper's fine-tuning has 0.1
       'remat': 'none',  # what is computed again in the backward pass: none, full, dots (all but matrix products)
       'attention': 'auto',  # or one of IMPLEMENTATIONS in gato_jax.model.attention
       'dtype': 'auto',  # of activations: bfloat16 where the hardware has it, else float32
@@ -114,6 +119,7 @@ def model_config() -> ml_collections.ConfigDict:
 def training_config() -> ml_collections.ConfigDict:
   """Appendix D."""
   config = ml_collections.ConfigDict({
+      'init_from': '',  # a run's workdir, to start from its newest weights, with its tokenizer; empty: random weights
       'steps': 1_000_000,  # updates
       'batch_size': 512,  # rows a step over all devices and accumulation
       'accumulation': 1,  # micro-batches a step
@@ -183,6 +189,20 @@ def evaluation_config() -> ml_collections.ConfigDict:
       'text_characters': 50_000,  # of held-out text scored
       # Steps of training after which it waits for an evaluation, on the CPU; 0: it never does (`evaluate --follow`).
       'every': 0,
+  })
+
+
+def finetuning_config() -> ml_collections.ConfigDict:
+  """Appendix E: the runs that `gato-jax finetune` compares. How each trains is in `training`, how it plays in
+  `evaluation`.
+  """
+  return ml_collections.ConfigDict({
+      'episodes': (1, 3, 5, 10, 100, 1000),  # of a task to fine-tune on; a smaller number is part of a larger one
+      'best_episodes': 2000,  # of those that are built, what they are drawn from; 0: all
+      'repetitions': 3,  # each draws other episodes and has another seed
+      'evaluate_every': 100,  # steps; on `evaluation.episodes` episodes, other ones each time
+      'smoothing': 5,  # evaluations averaged; the score of a run is the highest of these means
+      'workers': 0,  # processes with a run each, on one CPU core each; 0: one after the other, on the accelerator
   })
 
 

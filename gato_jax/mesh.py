@@ -12,6 +12,7 @@ from data_pipelines.errors import InputError
 
 MESH_AXES = ('replica', 'fsdp', 'tensor')
 BATCH_AXES = ('replica', 'fsdp')
+NO_MESH = Mesh(np.empty((), object), ())  # to `jax.set_mesh` within a mesh, for what is on one device
 _SLICES = 0  # in a preset: as many as there are slices
 
 # Sizes of the axes; -1 takes the devices that the others leave.

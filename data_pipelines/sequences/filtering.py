@@ -1,4 +1,4 @@
-"""Leaves out control episodes with poor returns, as the paper's data was filtered."""
+"""Which control episodes are trained on: those with good returns, as the paper's data was filtered, or some of them."""
 
 import numpy as np
 
@@ -48,3 +48,27 @@ def good_episodes(returns: np.ndarray, noisy: np.ndarray, min_return_share: floa
     raise InputError(f'min_return_share is {min_return_share} but there are episodes without a return: leave it at 0')
   expert = expert_return(returns[~noisy])
   return noisy | (returns >= expert - (1 - min_return_share) * abs(expert))
+
+
+def drawn_episodes(scores: np.ndarray, count: int, best: int, seed: int) -> np.ndarray:
+  """So many episodes, for few-shot learning; with the same other arguments, fewer are a part of more.
+
+  Args:
+    scores: float [E], return or success of each episode.
+    count: how many to draw.
+    best: only from so many with the highest score, of equals the first; 0: from all.
+    seed: of the draw.
+
+  Returns:
+    bool [E].
+
+  Raises:
+    InputError: there are not as many to draw from.
+  """
+  pool = np.argsort(-scores, kind='stable')[:best or None]
+  if not 0 < count <= len(pool):
+    raise InputError(f'{count} episodes are to be drawn from {len(pool)}: make more with data.mixture.*.episodes, or '
+                     'draw fewer')
+  drawn = np.zeros(len(scores), bool)
+  drawn[np.random.default_rng(seed).permutation(pool)[:count]] = True
+  return drawn

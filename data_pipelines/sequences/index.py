@@ -101,7 +101,7 @@ class EpisodeIndex:
     if len(step_tokens):
       step_tokens = step_tokens[kept if len(step_tokens) == len(kept) else np.repeat(kept, self.lengths)]
     return EpisodeIndex(self.lengths[kept], step_tokens, self.step_patches[kept], self.scores[kept],
-                        selected=np.flatnonzero(kept))
+                        selected=np.flatnonzero(kept) if self.selected is None else self.selected[kept])
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(EpisodeIndex)

@@ -45,18 +45,21 @@ class Engine:
 
   Attributes:
     restore: from the state to the decoder: an object with `extend`, `logits` and `init_cache`, see `model.decoder`.
-    state: pytree of the decoder's parameters.
-    begin: `begin` below without its first two arguments; updates the cache it is given in place, as `decode` does.
+    state: pytree of the decoder's parameters; that of the same model at another step may take its place.
   """
 
   def __init__(self, restore: Callable[[Any], Any], state: Any):
     self.restore, self.state = restore, state
     self.init_cache = restore(state).init_cache
-    self.begin = functools.partial(jax.jit(functools.partial(begin, restore), donate_argnums=1), state)
+    self._begin = jax.jit(functools.partial(begin, restore), donate_argnums=1)
     self._decode = jax.jit(functools.partial(decode, restore), static_argnums=0, donate_argnums=2)
 
+  def begin(self, *arguments: Any) -> Cache:
+    """`begin` below, from its `cache` on, which is updated in place."""
+    return self._begin(self.state, *arguments)
+
   def decode(self, decoding: Decoding, *arguments: Any) -> tuple[jax.Array, Cache]:
-    """`decode` below, from its `cache` on."""
+    """`decode` below, from its `cache` on, which is updated in place."""
     return self._decode(decoding, self.state, *arguments)
 
 

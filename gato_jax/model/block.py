@@ -30,6 +30,34 @@ class Places(NamedTuple):
   codes: jax.Array | None = None
 
 
+class Noise(NamedTuple):
+  """What a layer drops in training.
+
+  Attributes:
+    keep_2xB: factor of each branch and row: 0 where stochastic depth drops it, else 1 / (1 - rate); None keeps all.
+    keys_2xB: PRNG keys of each branch's dropout; None: without.
+    dropout: its rate.
+  """
+
+  keep_2xB: jax.Array | None = None
+  keys_2xB: jax.Array | None = None
+  dropout: float = 0.0
+
+  def apply(self, branch_BxLxD: jax.Array, branch: int) -> jax.Array:
+    if self.keep_2xB is not None:
+      branch_BxLxD = branch_BxLxD * self.keep_2xB[branch, :, None, None].astype(branch_BxLxD.dtype)
+    return branch_BxLxD if self.keys_2xB is None else drop(branch_BxLxD, self.keys_2xB[branch], self.dropout)
+
+
+NO_NOISE = Noise()
+
+
+def drop(x_BxLxD: jax.Array, keys_B: jax.Array, rate: float) -> jax.Array:
+  """Dropout, of each row by a key of its own."""
+  keep_BxLxD = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x_BxLxD.shape[1:]))(keys_B)
+  return jnp.where(keep_BxLxD, x_BxLxD / (1 - rate), 0).astype(x_BxLxD.dtype)
+
+
 class SelfAttention(nnx.Module):
   """Multi-head attention; with `positions = transformer_xl`, the relative attention of Dai et al. (2019).
 
@@ -90,7 +118,10 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-  """x + attention(norm(x)), then x + feed_forward(norm(x)); stochastic depth drops a branch for a whole row."""
+  """x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+  Stochastic depth drops a branch for a whole row, dropout some of what it adds.
+  """
 
   def __init__(self, config: Any, dtype: jnp.dtype, rngs: nnx.Rngs):
     self.attention_norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
@@ -99,24 +130,19 @@ class Block(nnx.Module):
     self.feed_forward = FeedForward(config, dtype, rngs)
 
   def __call__(
-      self, x_BxLxD: jax.Array, attend: Attend, places: Places,
-      keep_2xB: jax.Array | None = None) -> tuple[jax.Array, Any]:
+      self, x_BxLxD: jax.Array, attend: Attend, places: Places, noise: Noise = NO_NOISE) -> tuple[jax.Array, Any]:
     """Runs the block.
 
     Args:
       x_BxLxD: the residual stream.
       attend: who looks at whom.
       places: positions, as attention wants them.
-      keep_2xB: factor of each branch and row: 0 where dropped, else 1 / (1 - rate); None keeps all.
+      noise: what is dropped.
 
     Returns:
       The residual stream and what `attend` handed on.
     """
     branch, carried = self.attention(self.attention_norm(x_BxLxD), attend, places)
-    x_BxLxD = x_BxLxD + _kept(branch, keep_2xB, 0)
+    x_BxLxD = x_BxLxD + noise.apply(branch, 0)
     branch = self.feed_forward(self.feed_forward_norm(x_BxLxD))
-    return x_BxLxD + _kept(branch, keep_2xB, 1), carried
-
-
-def _kept(branch_BxLxD: jax.Array, keep_2xB: jax.Array | None, index: int) -> jax.Array:
-  return branch_BxLxD if keep_2xB is None else branch_BxLxD * keep_2xB[index, :, None, None].astype(branch_BxLxD.dtype)
+    return x_BxLxD + noise.apply(branch, 1), carried

@@ -13,7 +13,7 @@ from data_pipelines.tokenization.images import INTERVAL_BINS
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import platform
 from gato_jax.model import attention, positions
-from gato_jax.model.block import Block, Places
+from gato_jax.model.block import Block, Noise, Places, drop
 from gato_jax.model.embeddings import Embedding
 from gato_jax.model.patches import GROUPS
 from gato_jax.sharding import constrain
@@ -48,7 +48,7 @@ class Gato(nnx.Module):
     check_model_config(config)
     self.positions, self.remat, self.attention = config.positions, config.remat, config.attention
     self.layers, self.heads, self.head_size = config.layers, config.heads, config.head_size
-    self.stochastic_depth = config.stochastic_depth
+    self.stochastic_depth, self.dropout = config.stochastic_depth, _dropout(config)
     self.vocabulary = vocabulary
     self.dtype = _dtype(config.dtype)
     self.embedding = Embedding(config, vocabulary, self.dtype, rngs)
@@ -60,14 +60,18 @@ class Gato(nnx.Module):
 
     Args:
       batch: `PackedBatch`; targets and weights are not looked at.
-      keys_B: one PRNG key a row for stochastic depth and patch positions, so that they do not depend on the layout of
-        the batch or the mesh; None for evaluation.
+      keys_B: one PRNG key a row for stochastic depth, dropout and patch positions, so that they do not depend on the
+        layout of the batch or the mesh; None for evaluation.
 
     Returns:
       Hidden states after the final norm, [B, L, D] in the compute dtype. `logits` makes predictions of them.
     """
-    depth_keys, patch_keys = (None, None) if keys_B is None else _fold(keys_B)
+    depth_keys, patch_keys, drop_keys = (None,) * 3 if keys_B is None else _fold(keys_B)
     x_BxLxD = self.embedding(batch, patch_keys)
+    drop_keys_Nx2xB = None
+    if drop_keys is not None and self.dropout:
+      embedding_keys_B, drop_keys_Nx2xB = self._drop_keys(drop_keys)
+      x_BxLxD = drop(x_BxLxD, embedding_keys_B, self.dropout)
     places = self.places(batch.positions, x_BxLxD.shape[1], x_BxLxD.shape[-1])
     implementation = attention.IMPLEMENTATIONS[self.attention]
     graphdef, layers = nnx.split(self.blocks)
@@ -76,13 +80,14 @@ class Gato(nnx.Module):
       return implementation(q, k, v, batch.segment_ids, relative), None
 
     def layer(x_BxLxD, scanned):
-      state, keep_2xB = scanned
-      x_BxLxD, _ = nnx.merge(graphdef, state)(x_BxLxD, attend, places, keep_2xB)
+      state, keep_2xB, keys_2xB = scanned
+      noise = Noise(keep_2xB, keys_2xB, self.dropout)
+      x_BxLxD, _ = nnx.merge(graphdef, state)(x_BxLxD, attend, places, noise)
       # without a constraint inside the scan, XLA may put the whole batch on every device
       return constrain(x_BxLxD, 'batch', None, None), None
 
-    keep_Nx2xB = self._keep(depth_keys)
-    x_BxLxD, _ = jax.lax.scan(_remat(layer, self.remat), x_BxLxD, (layers, keep_Nx2xB), unroll=_unroll(self.layers))
+    scanned = layers, self._keep(depth_keys), drop_keys_Nx2xB
+    x_BxLxD, _ = jax.lax.scan(_remat(layer, self.remat), x_BxLxD, scanned, unroll=_unroll(self.layers))
     return self.final_norm(x_BxLxD)
 
   def embedding_table(self) -> jax.Array:
@@ -111,6 +116,11 @@ class Gato(nnx.Module):
     draw = functools.partial(jax.random.bernoulli, p=keep, shape=(self.layers, 2))
     return jax.vmap(draw, out_axes=-1)(keys_B) / keep
 
+  def _drop_keys(self, keys_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys of dropout: the embeddings' [B], and those of every layer, branch and row."""
+    keys_BxK = jax.vmap(lambda key: jax.random.split(key, 1 + 2 * self.layers))(keys_B)
+    return keys_BxK[:, 0], keys_BxK[:, 1:].T.reshape(self.layers, 2, -1)
+
 
 def check_model_config(config: Any) -> None:
   """Raises InputError for settings of `config.model` that cannot be built."""
@@ -129,6 +139,7 @@ def check_model_config(config: Any) -> None:
   require('patch_channels', config.patch_channels % GROUPS == 0, f'a multiple of {GROUPS}, the groups of its norms')
   require('value_features', config.value_features >= 0, '0 or positive')
   require('stochastic_depth', 0.0 <= config.stochastic_depth < 1.0, 'in [0, 1)')
+  require('dropout', 0.0 <= _dropout(config) < 1.0, 'in [0, 1)')
   require('local_positions', config.local_positions >= LOCAL_POSITIONS, f'at least {LOCAL_POSITIONS}, as the data has')
   require(
       'patch_position_bins', config.patch_position_bins >= INTERVAL_BINS, f'at least {INTERVAL_BINS}, as the data has')
@@ -163,6 +174,10 @@ def _remat(layer, name: str):
   return jax.checkpoint(layer, prevent_cse=False, policy=policy)
 
 
-def _fold(keys_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys for stochastic depth and for patch positions."""
-  return tuple(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, purpose) for purpose in (0, 1))
+def _dropout(config: Any) -> float:
+  return getattr(config, 'dropout', 0.0)  # a run that is older than the key has none
+
+
+def _fold(keys_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Keys for stochastic depth, for patch positions and for dropout."""
+  return tuple(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, purpose) for purpose in (0, 1, 2))

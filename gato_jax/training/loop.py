@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from data_pipelines.datasets.prepare import open_sources, open_tokenizer
+from data_pipelines.datasets.prepare import open_sources
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
 from data_pipelines.sequences.plan import dataset_of
@@ -25,7 +25,7 @@ from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.config import changed_keys
 from gato_jax.group import Group, Preempted
-from gato_jax.mesh import make_mesh
+from gato_jax.mesh import NO_MESH, make_mesh
 from gato_jax.sharding import batch_sharding, local_rows
 from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
 from gato_jax.training.checkpoint_place import note_place
@@ -36,6 +36,7 @@ from gato_jax.training.metrics import Meter, Writer
 from gato_jax.training.ownership import Ownership
 from gato_jax.training.preemption import Preemption
 from gato_jax.training.program import check_batch, make_program
+from gato_jax.training.restore import read_parameters, tokenizer_of
 from gato_jax.training.state import TrainState, initial_state
 from gato_jax.training.watchdog import Watchdog
 
@@ -43,7 +44,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Evaluation(NamedTuple):
-  """What is done every so many steps, and after the last, before the next batch is drawn.
+  """What is done every so many steps, and after the last, before the next batch is drawn; not on the run's mesh.
 
   Attributes:
     every: steps.
@@ -70,8 +71,8 @@ class BatchLoader(Protocol):
   def set_state(self, state: int) -> None: ...
 
 
-def train(config: Any, workdir: str, group: Group | None = None, evaluation: Evaluation | None = None
-          ) -> dict[str, Any]:
+def train(config: Any, workdir: str, group: Group | None = None, evaluation: Evaluation | None = None,
+          tokenizer: SequenceTokenizer | None = None) -> dict[str, Any]:
   """Trains on the config's mixture; goes on where it stopped if the workdir has a checkpoint.
 
   Args:
@@ -79,6 +80,7 @@ def train(config: Any, workdir: str, group: Group | None = None, evaluation: Eva
     workdir: gets checkpoints, metrics.jsonl, TensorBoard files and the tokenizer.
     group: the processes of the run; alone by default.
     evaluation: done as training goes on.
+    tokenizer: by default that of the run it starts from (`training.init_from`), or the one made with the data.
 
   Returns:
     The summary `Run.train` returns.
@@ -91,7 +93,7 @@ def train(config: Any, workdir: str, group: Group | None = None, evaluation: Eva
   """
   mesh = make_mesh(config.mesh)
   check_batch(config.training, mesh)
-  tokenizer = open_tokenizer(config.data)
+  tokenizer = tokenizer or tokenizer_of(config)
   sources = open_sources(config.data, 'train')
   rows = config.training.batch_size
   loader = make_loader(
@@ -214,7 +216,7 @@ class Run:
     if self._evaluation.saved:
       checkpoints.wait()
     self.goodput.enter('evaluation')
-    with watchdog.paused():
+    with watchdog.paused(), jax.set_mesh(NO_MESH):
       self._evaluation.run(step, state.parameters)
       self._group.gather('evaluated', None, self._config.faults.evaluation_timeout)
 
@@ -276,13 +278,22 @@ class Run:
           lambda: initial_state(self._program.definition, self._program.optimizer, self._config.seed),
           out_shardings=self._program.state_shardings).lower().compile()
       self._group.gather('initial state', None, self._config.faults.agree_timeout)
-      return initialize(), 0, {}
+      return self._initialized_from(initialize()), 0, {}
     self._say(f'going on from the checkpoint of step {restored.step}')
     changes = changed_keys(config_of(restored.run).to_dict(), self._config.to_dict())
     if changes:
       self._say('the config is not the one of that checkpoint: ' + '; '.join(changes))
     self._loader.set_state(restored.run['data_state'])
     return restored.state, restored.step, restored.run
+
+  def _initialized_from(self, state: TrainState) -> TrainState:
+    """The state with the parameters of the run that the config names, if it names one."""
+    workdir = self._config.training.init_from
+    if not workdir:
+      return state
+    restored = read_parameters(workdir, self._program.abstract.parameters, self._tokenizer)
+    self._say(f'starting from the weights of {workdir}, step {restored.step}')
+    return state._replace(parameters=restored.items['parameters'])
 
   def _compile(self, state: TrainState, batch: PackedBatch) -> None:
     """Compiles, and waits for the others: a collective waits less long for a process than compilers may differ."""

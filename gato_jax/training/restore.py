@@ -1,4 +1,4 @@
-"""A trained model, read back for acting: one device, whatever mesh trained it."""
+"""A trained model, read back for acting, on one device, whatever mesh trained it; or to start another run from."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -7,9 +7,12 @@ import jax
 from jax.sharding import SingleDeviceSharding
 import ml_collections
 
+from data_pipelines.datasets.prepare import open_tokenizer
+from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
+from gato_jax.config import changed_keys
 from gato_jax.model.gato import Gato
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, read_checkpoint
+from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Restored, read_checkpoint
 from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
 
@@ -54,3 +57,35 @@ def load_trained(workdir: str, step: int | None = None) -> Trained:
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   model = define_model(config.model, tokenizer.vocabulary).build(restored.items['parameters'])
   return Trained(model, tokenizer, config, restored.step, restored.run.get('goodput', {}).get('at', 0.0))
+
+
+def read_parameters(workdir: str, abstract: Any, tokenizer: SequenceTokenizer) -> Restored:
+  """The parameters of a run's newest checkpoint, in the shardings of `abstract`, for another run to start from.
+
+  Raises:
+    InputError: the workdir has no checkpoint, or one of another model or vocabulary.
+  """
+  def wanted(run: dict[str, Any]) -> dict[str, Any]:
+    check_vocabulary(run['vocabulary'], describe_vocabulary(tokenizer))
+    return {'parameters': abstract}
+
+  return read_checkpoint(workdir, wanted)
+
+
+def tokenizer_of(config: ml_collections.ConfigDict) -> SequenceTokenizer:
+  """That of the run that a config starts from, or the one made with its data.
+
+  Raises:
+    InputError: it has another vocabulary than the config, or there is none.
+  """
+  workdir = config.training.init_from
+  if not workdir:
+    return open_tokenizer(config.data)
+  folder = pathlib.Path(workdir) / TOKENIZER_FOLDER
+  if not folder.exists():
+    raise InputError(f'training.init_from={workdir}: there is no {folder}; name the workdir of a training run')
+  tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
+  wanted = {key: getattr(config.data.vocabulary, key) for key in tokenizer.vocabulary.to_json()}
+  if changes := changed_keys(wanted, tokenizer.vocabulary.to_json()):
+    raise InputError(f'{workdir} was trained with another data.vocabulary; set what it had: ' + '; '.join(changes))
+  return tokenizer

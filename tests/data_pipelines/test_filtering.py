@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.loader import make_loader
-from data_pipelines.sequences.filtering import expert_return, good_episodes
+from data_pipelines.loader import make_loader, open_indexes
+from data_pipelines.sequences.filtering import drawn_episodes, expert_return, good_episodes
 from data_pipelines.sequences.index import TokenStarts, open_index
 from data_pipelines.sequences.plan import PackingPlan, Role
 from tests.data_pipelines.token_cases import CARTPOLE, GO_TO, control_source, data_config, mixed_sources, tokenizer
@@ -38,6 +38,18 @@ def test_a_negative_expert_is_given_the_same_slack():
 def test_noisy_demonstrations_neither_judge_nor_are_judged():
   assert good([500, 100, 10, 30], 0.8, noisy=(0, 2)) == [True, True, True, False]
   assert all(good([1, 9], 1.0, noisy=(0, 1)))
+
+
+def test_fewer_drawn_episodes_are_a_part_of_more_and_among_the_best():
+  scores = np.random.default_rng(0).permutation(50).astype(np.float32)
+  draws = [set(np.flatnonzero(drawn_episodes(scores, count, 20, seed=3))) for count in (1, 3, 5, 20)]
+  assert [len(draw) for draw in draws] == [1, 3, 5, 20]
+  assert draws[0] < draws[1] < draws[2] < draws[3]
+  assert {scores[i] for i in draws[3]} == set(range(30, 50))
+  others = [set(np.flatnonzero(drawn_episodes(scores, 5, 0, seed))) for seed in range(3)]
+  assert len(set(map(frozenset, others))) == 3 and max(set().union(*others)) >= 20
+  with pytest.raises(InputError, match='21 episodes are to be drawn from 20'):
+    drawn_episodes(scores, 21, 20, seed=3)
 
 
 @pytest.mark.parametrize('share, returns, match', [(1.1, [1], 'from 0 to 1'), (0.8, [1, np.nan], 'without a return')])
@@ -72,6 +84,22 @@ def test_rows_hold_no_filtered_episode_and_all_others(caplog):
              if piece['source'] == 0 and piece['role'] == Role.PROMPT}
   assert len(prompts) > 2 and prompts <= {i for i in range(20) if i % 3 == 2}  # those with 1 are noisy
   next(loader)  # lengths of index and episode agree, or this raises
+
+
+def test_a_subset_is_drawn_from_what_passes_the_filter():
+  sources, config = filtered_case()
+  vars(config.mixture['dm_control']).update(subset=3, subset_of_best=0, subset_seed=1)
+  indexes, filtered = open_indexes(config, sources, tokenizer())
+  assert filtered[0] == 17
+  assert len(set(indexes[0].selected)) == 3 and all(number % 3 for number in indexes[0].selected)
+  assert indexes[0].lengths.tolist() == [sources[0][int(number)].length for number in indexes[0].selected]
+  config.mixture['dm_control'].subset = 14
+  with pytest.raises(InputError, match='dm_control/cartpole: 14 episodes are to be drawn from 13'):
+    open_indexes(config, sources, tokenizer())
+  other = next(source for source in sources if source.kind != 'control')
+  config.mixture[other.name].subset = 2
+  with pytest.raises(InputError, match='only episodes of control'):
+    open_indexes(config, [other], tokenizer())
 
 
 def test_success_is_the_score_of_a_task_that_is_scored_by_it():

@@ -13,7 +13,7 @@ from gato_jax.training.checkpoint_place import FOLDER, checkpoint_folder
 from gato_jax.training.loop import Evaluation, Run, shares_line
 from gato_jax.training.metrics import read_records
 from gato_jax.training.program import check_batch
-from gato_jax.training.restore import load_trained
+from gato_jax.training.restore import load_trained, tokenizer_of
 from tests.gato_jax.training_cases import LENGTH, SOURCES, MadeUpLoader, made_up_batch, tiny_run_config, tiny_tokenizer
 
 
@@ -120,6 +120,27 @@ def test_trained_model_is_enough_to_act(undisturbed):
   logits = jax.jit(lambda batch: trained.model.logits(trained.model(batch)))(made_up_batch(0))
   assert logits.shape == (8, LENGTH, tiny_tokenizer().vocabulary.size) and np.isfinite(logits).all()
   assert load_trained(str(workdir), step=6).step == 6
+
+
+def test_a_run_starts_from_the_weights_of_another_and_is_evaluated_as_it_goes(undisturbed, tmp_path):
+  workdir, _, _ = undisturbed
+  config = tiny_run_config(steps=3, init_from=str(workdir))
+  config.training.schedule.update(initial=0.0, peak=0.0)
+  seen = []
+  evaluation = Evaluation(2, lambda step, tree: seen.append((step, jax.tree.map(np.array, tree))))
+  Run(config, str(tmp_path), MadeUpLoader(), tiny_tokenizer(), evaluation=evaluation).train()
+  assert [step for step, _ in seen] == [2, 3]
+  for _, tree in seen:
+    for one, other in zip(jax.tree.leaves(tree), parameters(workdir), strict=True):
+      np.testing.assert_array_equal(one, other)
+  other = tiny_run_config(init_from=str(workdir))
+  other.model.width = 64
+  with pytest.raises(InputError, match='wanted .*64'):
+    Run(other, str(tmp_path / 'wide'), MadeUpLoader(), tiny_tokenizer()).train()
+  assert tokenizer_of(config) == tiny_tokenizer()
+  config.data.vocabulary.bins = 32
+  with pytest.raises(InputError, match='another data.vocabulary.*bins: 32 -> 16'):
+    tokenizer_of(config)
 
 
 def test_another_model_is_refused(undisturbed):

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
+from gato_jax.model.block import drop
 from gato_jax.model.embeddings import value_code
 from gato_jax.model.gato import Gato
 from tests.gato_jax import numpy_gato
 from tests.gato_jax.model_cases import (
-    POSITIONS,
-    VOCABULARY,
-    forward,
-    packed_batch,
-    random_model,
-    segment_loss,
-    tiny_config,
+  POSITIONS,
+  VOCABULARY,
+  forward,
+  packed_batch,
+  random_model,
+  segment_loss,
+  tiny_config,
 )
 
 
@@ -76,8 +77,9 @@ def test_bfloat16_is_close_and_parameters_stay_float32():
   assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype('float32')}
 
 
-def test_training_randomness_follows_the_row_not_the_layout():
-  graph, state = random_model(stochastic_depth=0.5)
+@pytest.mark.parametrize('settings', [{'stochastic_depth': 0.5}, {'dropout': 0.3}])
+def test_training_randomness_follows_the_row_not_the_layout(settings):
+  graph, state = random_model(**settings)
   batch, keys = packed_batch(), jax.random.split(jax.random.key(0), 3)
   run = forward(graph)
   x = run(state, batch, keys)
@@ -100,6 +102,25 @@ def test_stochastic_depth_keeps_each_branch_at_its_rate():
   assert np.abs(correlations).max() < 0.06
 
 
+def test_dropout_keeps_each_number_at_its_rate_by_a_mask_of_each_branch_and_row():
+  ones, keys = jnp.ones((2, 40, 50)), jax.random.split(jax.random.key(0), 2)
+  dropped = np.asarray(drop(ones, keys, 0.2))
+  np.testing.assert_allclose(np.unique(dropped), [0, 1.25])
+  np.testing.assert_allclose(dropped.mean(axis=(1, 2)), 1.0, atol=0.04)
+  np.testing.assert_allclose((dropped[0] * dropped[1]).mean(), 1.0, atol=0.06)
+  model = nnx.merge(*random_model(dropout=0.2, layers=3))
+  first_B, others_Nx2xB = model._drop_keys(jax.random.split(jax.random.key(0), 5))
+  assert others_Nx2xB.shape == (3, 2, 5)
+  numbers = jax.random.key_data(jnp.concatenate([first_B, others_Nx2xB.ravel()]))
+  assert len({tuple(number) for number in np.asarray(numbers).tolist()}) == 5 * 7
+
+
+def test_dropout_leaves_evaluation_alone():
+  graph, state = random_model(dropout=0.5)
+  batch = packed_batch()
+  np.testing.assert_array_equal(forward(graph)(state, batch), forward(random_model()[0])(state, batch))
+
+
 def test_a_dropped_row_passes_through_unchanged():
   graph, state = random_model(stochastic_depth=0.999)
   batch, keys = packed_batch(slots=0), jax.random.split(jax.random.key(0), 3)
@@ -117,6 +138,7 @@ def test_a_dropped_row_passes_through_unchanged():
     ({'head_size': 7}, 'head_size is 7: must be even'),
     ({'patch_channels': 48}, 'multiple of 32'),
     ({'stochastic_depth': 1.0}, r'\[0, 1\)'),
+    ({'dropout': 1.0}, r'dropout is 1.0: must be in \[0, 1\)'),
     ({'local_positions': 100}, 'at least 512'),
     ({'patch_position_bins': 64}, 'at least 128'),
     ({'layers': 0}, 'layers is 0: must be positive'),

@@ -1,0 +1,126 @@
+"""A study of two steps a run, on a real task: what it trains on, what it says, what it does not do twice; scaling."""
+
+import copy
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from data_pipelines.datasets.prepare import prepare
+from data_pipelines.errors import InputError
+from gato_jax.config import mixture_entry
+from gato_jax.dry_run import parameter_count
+from gato_jax.evaluation import scaling
+from gato_jax.finetuning import study
+from gato_jax.finetuning.checks import check_study, open_sources
+from gato_jax.finetuning.run import Point, run_config
+from gato_jax.training.loop import train
+from gato_jax.training.metrics import read_records
+from tests.gato_jax.training_cases import small_config
+
+pytest.importorskip('gymnasium')
+TASK = 'classic_control/CartPole-v1'
+
+
+@pytest.fixture(scope='module')
+def cases(tmp_path_factory):
+  """A study's config, a workdir for it, and the workdir of a run that has not seen its task."""
+  folder = tmp_path_factory.mktemp('study')
+  shown = dict(episodes=3, window_timesteps=1, hide_actions=1.0)
+  seen = small_config(folder, {'classic_control': mixture_entry(1.0, tasks=('MountainCar-v0',), **shown)},
+                      sequence_length=64, patches_per_row=8)
+  config = copy.deepcopy(seen)
+  config.data.mixture.classic_control.tasks = ('CartPole-v1',)
+  config.model.dropout = 0.1
+  config.evaluation.update(episodes=2, environments=2)
+  config.finetuning.update(episodes=(2,), repetitions=1, evaluate_every=1, smoothing=1)
+  for each in (seen, config):
+    prepare(each.data, workers=1)
+  train(seen, str(folder / 'run'))
+  return config, folder, str(folder / 'run')
+
+
+def test_the_highest_mean_of_successive_evaluations_counts():
+  assert study.best_smoothed([0, 9, 0, 3, 6, 6], 3) == (5, 5.0)
+  assert study.best_smoothed([0, 9, 0], 1) == (1, 9.0)
+  assert study.best_smoothed([2, 4], 5) == (1, 3.0)  # fewer than are averaged: the mean of all
+
+
+def test_repetitions_differ_in_episodes_and_seed_and_sources_in_neither(cases):
+  config, _, run = cases
+  first, again, scratch = (run_config(config, Point(TASK, 'x', workdir, 2, 2, repetition))
+                           for workdir, repetition in ((run, 0), (run, 1), ('', 0)))
+  entry = first.data.mixture.classic_control
+  assert (entry.subset, entry.tasks, first.seed, first.training.init_from) == (2, ('CartPole-v1',), 0, run)
+  assert again.data.mixture.classic_control.subset_seed != entry.subset_seed and again.seed == 1
+  assert scratch.data.mixture == first.data.mixture and scratch.training.init_from == ''
+
+
+def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
+  config, folder, run = cases
+  sources = [f'mountain_car={run}', 'scratch']
+  report = study.finetune(config, str(folder / 'out'), sources)
+  out = folder / 'out' / study.FOLDER
+  assert json.loads((out / study.REPORT_FILE).read_text()) == json.loads(json.dumps(report))
+  assert (out / study.PLOT_FILE).stat().st_size > 1000
+  assert report['sources'] == {'mountain_car': {'workdir': run, 'step': 2}, 'scratch': {'workdir': '', 'step': 0}}
+  runs = report['tasks'][TASK]['runs']
+  assert [(each['source'], each['episodes']) for each in runs] == [('mountain_car', 2), ('scratch', 2)]
+  for each in runs:
+    assert [evaluation['step'] for evaluation in each['evaluations']] == [1, 2]
+    means = [np.mean(evaluation['scores']) for evaluation in each['evaluations']]
+    assert each['score'] == max(means) and each['step'] == 1 + int(np.argmax(means))
+  losses = {source: read_records(str(out / TASK / source / '2-0'))[0]['loss'] for source in report['sources']}
+  assert losses['mountain_car'] != losses['scratch']  # the weights differ, the rows do not
+  assert not list(out.rglob('checkpoints'))
+  made = []
+  monkeypatch.setattr(study, 'run_jobs', lambda jobs, workers: made.extend(job.name for job in jobs) or ())
+  assert study.finetune(config, str(folder / 'out'), sources)['tasks'] == report['tasks'] and not made
+  changed = copy.deepcopy(config)
+  changed.training.schedule.peak = 0.5
+  with pytest.raises(KeyError):  # their results are missing, as no job is run here
+    study.finetune(changed, str(folder / 'out'), sources)
+  assert len(made) == 2
+
+
+@pytest.mark.parametrize('changes, sources, match', [
+    ({'finetuning.episodes': (1, 9)}, ['scratch'], 'asks for 9, but of classic_control/CartPole-v1 3 are built'),
+    ({'finetuning.best_episodes': 1}, ['scratch'], 'the best 1 are drawn from'),
+    ({'finetuning.evaluate_every': 3}, ['scratch'], 'from 1 to training.steps, 2'),
+    ({'data.mixture.classic_control.tasks': ('MountainCar-v0',)}, ['run={run}'], 'no held-out task: --from=run='),
+    ({'data.vocabulary.bins': 512}, ['run={run}'], 'data.vocabulary.bins: 1024 -> 512'),
+    ({'model.width': 64}, ['run={run}'], 'another model than the config.*model.width: 32 -> 64'),
+    ({'evaluation.seed': 3}, ['scratch'], 'evaluation.seed is 3'),
+    ({'training.init_from': 'x'}, ['scratch'], 'init_from is set'),
+    ({}, [], 'missing'),
+    ({}, ['scratch', 'scratch'], 'another name'),
+    ({}, ['run=nowhere'], 'nowhere has no checkpoints'),
+])
+def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, match):
+  config, _, run = cases
+  config = copy.deepcopy(config)
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(InputError, match=match):
+    check_study(config, open_sources([source.format(run=run) for source in sources], config))
+
+
+def test_sizes_are_compared_by_tokens(cases, tmp_path):
+  config, _, run = cases
+  report = {'step': 2, 'summary': {'mean_by_domain': {'one': 10.0, 'other': 30.0}}}
+  path = pathlib.Path(run) / 'evaluation' / 'steps' / '2' / 'report.json'
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps(report))
+  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
+  records = read_records(run)
+  assert result['small']['loss'] == [[record['tokens'], record['loss']] for record in records]
+  assert result['small']['score'] == [[records[-1]['tokens'], 20.0]]
+  assert result['small']['parameters'] == result['large']['parameters'] == parameter_count(config)
+  folder = tmp_path / scaling.FOLDER
+  assert json.loads((folder / 'scaling.json').read_text()) == result and (folder / 'figure_8.png').stat().st_size > 1000
+  with pytest.raises(InputError, match='--run is large: give it at least once, as NAME=WORKDIR'):
+    scaling.scaling(str(tmp_path), ['large'])
+  other = copy.deepcopy(config)
+  other.training.batch_size = 4
+  with pytest.raises(InputError, match='--run=other has another data section, training.batch_size or seed than one'):
+    scaling.check_same_rows({'one': config, 'other': other})
