@@ -14,8 +14,9 @@ _SETTINGS = ((-8, 1), (-4, 0), (-1, -1))  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRE
 def keep_freed_memory() -> bool:
   """Has this process keep what it frees, where JAX runs on CPUs alone; call it before JAX starts its devices.
 
-  The buffers of a training step, some hundred megabytes, otherwise go back to the system after each step and come back
-  a page fault at a time: at 4 layers x 256 a tenth of the step.
+  Large buffers otherwise go back to the system after each step and come back a page fault at a time: of a training step
+  at 4 layers x 256 that is a tenth, and a token of the 79M model that is read between other work takes four times as
+  long.
 
   Returns:
     Whether it does: not where an accelerator may be the device, nor without glibc.

@@ -178,8 +178,10 @@ def serve(config: ml_collections.ConfigDict, workdir: str, folder: str, host: st
   """Serves a model to robots over WebSockets; gato_jax/serving/client.py is the client."""
   del config, workdir
   import gato_jax
+  from gato_jax.allocator import keep_freed_memory
   from gato_jax.serving.server import Limits, run
 
+  keep_freed_memory()
   run(gato_jax.load(folder), host, port, Limits(**limits), os.environ.get('GATO_JAX_TOKEN', ''))
 
 

@@ -90,4 +90,7 @@ def use_one_core() -> None:
   os.environ['NPROC'] = '1'
   import jax
 
+  from gato_jax.allocator import keep_freed_memory
+
   jax.config.update('jax_platforms', 'cpu')
+  keep_freed_memory()

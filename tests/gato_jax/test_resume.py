@@ -15,7 +15,9 @@ STEPS = 90
 
 @pytest.fixture(scope='module', autouse=True)
 def compile_cache(tmp_path_factory):
+  """One of this file's own, of optimised programs: each is compiled once and then runs many steps."""
   with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=2')
     patch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path_factory.mktemp('compile_cache')))
     yield
 
