@@ -7,7 +7,7 @@ import pathlib
 
 import ml_collections
 
-from data_pipelines.datasets.catalogue import SEED_LIMIT, Request, requests
+from data_pipelines.datasets.catalogue import SEED_LIMIT, Request
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.environments.registry import has_expert, task_spec
 from data_pipelines.environments.specs import Environment
@@ -18,6 +18,7 @@ from gato_jax.acting.engine import engine_of
 from gato_jax.acting.policy import Policy
 from gato_jax.acting.prompts import demonstrations
 from gato_jax.evaluation.rollouts import Rollouts, environment_maker, group_sizes, play
+from gato_jax.evaluation.tasks import request_named
 from gato_jax.evaluation.videos import frame_interval, write_gif
 from gato_jax.training.restore import load_trained
 
@@ -39,7 +40,7 @@ def play_task(
   Returns:
     What was played. Its frames stay here; `video` is not written where the task cannot be drawn.
   """
-  request = next(request for request in requests(config.data) if request.name == name)
+  request = request_named(config, name)
   trained = load(workdir, step)
   policies = make_policies(engine_of(trained.model), trained.tokenizer, config, request)
   rollouts = play_policies(policies, config, request, config.evaluation.seed, bool(video))

@@ -73,7 +73,7 @@ def score_checkpoint(
   jobs = [piece.job for name, piece in pieces.items() if name not in results]
   for number, done in enumerate(run_jobs(jobs, checkpoint.config.evaluation.workers), start=1):
     piece = pieces[done.name]
-    kept.write(done.name, piece.key, _fields(done.result), piece.video)
+    kept.write(done.name, piece.key, dataclasses.asdict(done.result), piece.video)
     results[done.name] = done.result
     line = done.name if done.name == LANGUAGE else _task_line(
         done.name, done.result, _task_score(specs[done.name], references[done.name], done.result))
@@ -113,10 +113,6 @@ def _reuse(pieces: Mapping[str, _Piece], kept: KeptResults, console: Console) ->
     console.print(f'{len(stale)} were evaluated before, but otherwise, and are evaluated anew; {first}: '
                   f'{"; ".join(stale[first])}', markup=False, highlight=False)
   return results
-
-
-def _fields(result: Rollouts | LanguageScores) -> dict[str, Any]:
-  return dataclasses.asdict(result)
 
 
 def _task_score(spec: TaskSpec, reference: ReferenceScores, rollouts: Rollouts) -> TaskScore:

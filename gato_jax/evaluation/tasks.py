@@ -29,6 +29,11 @@ def as_trained(config: ml_collections.ConfigDict, trained: ml_collections.Config
   return result
 
 
+def request_named(config: ml_collections.ConfigDict, name: str) -> Request:
+  """What the mixture asks for by this name."""
+  return next(request for request in requests(config.data) if request.name == name)
+
+
 def playable(config: ml_collections.ConfigDict) -> dict[str, Request]:
   """The control tasks that can be played, by their names in the mixture."""
   return {request.name: request for request in requests(config.data)

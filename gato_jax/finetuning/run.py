@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from data_pipelines.datasets.catalogue import Request, requests
 from gato_jax.acting.engine import make_engine
 from gato_jax.acting.policy import Policy
 from gato_jax.evaluation.control import make_policies, play_policies
+from gato_jax.evaluation.tasks import request_named
 from gato_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
 from gato_jax.training.loop import Evaluation, train
 from gato_jax.training.restore import tokenizer_of
@@ -63,11 +63,6 @@ def run_config(config: ml_collections.ConfigDict, point: Point) -> ml_collection
   result.acting.prompt = False
   result.training.update(init_from=point.workdir, checkpoint_every=result.training.steps, checkpoint_dir='')
   return result
-
-
-def request_named(config: ml_collections.ConfigDict, name: str) -> Request:
-  """What the mixture asks for by this name."""
-  return next(request for request in requests(config.data) if request.name == name)
 
 
 def fine_tune(config: ml_collections.ConfigDict, point: Point, study: str) -> dict[str, Any]:

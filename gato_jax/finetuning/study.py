@@ -15,9 +15,10 @@ from rich.table import Table
 from data_pipelines.environments.reference_scores import reference_scores
 from gato_jax.evaluation.jobs import Job, run_jobs
 from gato_jax.evaluation.scores import normalised_score
+from gato_jax.evaluation.tasks import request_named
 from gato_jax.finetuning.checks import Source, check_study, open_sources
 from gato_jax.finetuning.plot import plot_figure_9
-from gato_jax.finetuning.run import Point, fine_tune, finished, request_named
+from gato_jax.finetuning.run import Point, fine_tune, finished
 
 FOLDER = 'finetuning'
 REPORT_FILE = 'finetuning.json'
