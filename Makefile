@@ -7,7 +7,7 @@ WORKDIR ?= runs/quickstart
 # A file's tests stay in one process, which makes its fixtures once; tests/conftest.py puts the slow files first.
 TESTS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-fast chaos mutations lint types docs clean
+.PHONY: quickstart test test-fast readme chaos soak mutations lint types docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gato-jax quickstart --workdir=$(WORKDIR)
@@ -18,8 +18,20 @@ test: $(VENV)/.developing
 test-fast: $(VENV)/.developing
 	$(BIN)/python -m pytest $(TESTS) -m 'not slow'
 
+# What README.md says, done on small data.
+readme: $(VENV)/.developing
+	rm -rf build/readme
+	mkdir -p build/readme
+	XLA_FLAGS='--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0' \
+	  $(BIN)/python -m tests.readme build/readme
+
 chaos: $(VENV)/.developing
 	$(BIN)/python -m tests.gato_jax.chaos --runs=20
+
+# An hour and a half of two cores, after `gato-jax prepare` with the same config.
+soak: $(VENV)/.developing
+	$(BIN)/python -m tests.gato_jax.soak --config=experiments/configs/local_agent.py --workdir=runs/soak \
+	  --config.evaluation.every=3000 --config.evaluation.episodes=2
 
 # In a copy of the tree; eight CPU minutes.
 mutations: $(VENV)/.developing

@@ -22,6 +22,7 @@ CORE = [
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12',  # the v1 API
     'pillow>=10.0',
+    'psutil>=5.9',
     'pyyaml>=6.0',
     'rich>=13.0',
     'safetensors>=0.5',

@@ -30,6 +30,7 @@ REASONS = {
     'optax': 'AdamW, Muon, schedules, clipping',
     'orbax-checkpoint': 'checkpoints',
     'pillow': 'pictures',
+    'psutil': 'how much memory a run holds',
     'pyyaml': 'configs as text, manifests of launchers',
     'rich': 'progress and tables in the terminal',
     'safetensors': 'exported weights: numbers only, nothing that is executed',

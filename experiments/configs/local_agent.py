@@ -1,4 +1,4 @@
-"""One agent for 128 tasks of seven suites, pictures and text: what of the local mixture two cores learn in two hours.
+"""One agent for 128 tasks of seven suites, pictures and text: what 1.5 hours of two cores teach of the local mixture.
 
     gato-jax quickstart --config=experiments/configs/local_agent.py --workdir=runs/local_agent
 
@@ -24,7 +24,7 @@ def get_config(arg: str | None = None):
   config.data.sequence_length = 256
   config.data.patches_per_row = 64
   config.model.update(width=192, heads=6, feed_forward=1152)
-  config.training.update(steps=16_000, log_every=200, checkpoint_every=1000)
+  config.training.update(steps=12_000, log_every=200, checkpoint_every=1000)
   config.training.schedule.update(peak=4e-3, warmup_steps=400)
   config.evaluation.episodes = 50
   return config

@@ -32,6 +32,7 @@ from gato_jax.training.checkpoint_place import note_place
 from gato_jax.training.compatibility import config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
 from gato_jax.training.goodput import Goodput
+from gato_jax.training.memory import memory_held
 from gato_jax.training.metrics import Meter, Writer
 from gato_jax.training.ownership import Ownership
 from gato_jax.training.preemption import Preemption
@@ -233,7 +234,7 @@ class Run:
     if step % training.log_every == 0 or step == training.steps:
       record = meter.record()
       if writer:
-        writer.write(step, record)
+        writer.write(step, record | memory_held())
         self.goodput.write(self._workdir)
 
   def _report_nonfinite(self, step: int, metrics: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from flax import nnx
 import jax
 import numpy as np
+import psutil
 import pytest
 
 from data_pipelines.errors import InputError
@@ -18,7 +19,8 @@ from tests.gato_jax.training_cases import LENGTH, SOURCES, MadeUpLoader, made_up
 
 
 def timeless(record):
-  return {key: value for key, value in record.items() if key not in ('seconds', 'mfu') and 'per_second' not in key}
+  machine = ('seconds', 'mfu', 'host_memory_gib')
+  return {key: value for key, value in record.items() if key not in machine and 'per_second' not in key}
 
 
 class Killed(BaseException):
@@ -56,6 +58,7 @@ def test_summary_and_records(undisturbed):
   assert [record['step'] for record in read_records(str(workdir))] == [3, 6, 7]
   first = read_records(str(workdir))[0]
   assert first['loss'] == pytest.approx(np.log(tiny_tokenizer().vocabulary.size), rel=0.15)
+  assert first['host_memory_gib'] == pytest.approx(psutil.Process().memory_info().rss / 2**30, rel=0.5)
   assert run.train_step.traces == 1
 
 
