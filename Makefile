@@ -50,6 +50,7 @@ docs: $(VENV)/.documenting
 	$(BIN)/gato-jax prepare --config=$(EXPLORED)
 	$(BIN)/gato-jax illustrate --config=$(EXPLORED) --workdir=$(WORKDIR) --rows=4 --out=build/explorer.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m pytest -q tests/site_in_browser.py
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)

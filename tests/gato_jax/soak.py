@@ -46,8 +46,8 @@ class Part(NamedTuple):
 PARTS = (
     Part(0.17, 1, 1, 'kill'),
     Part(0.38, 1, 1, 'stop'),
-    Part(0.63, 2, 1, 'stop'),
-    Part(0.84, 1, 2, 'kill'),
+    Part(0.42, 2, 1, 'stop'),
+    Part(0.75, 1, 2, 'kill'),
     Part(1.0, 1, 1, 'end'),
 )
 
