@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 from gato_jax.training.ownership import process_ticks
 
 FILE = 'goodput.json'
@@ -66,10 +67,7 @@ class Goodput:
 
   def write(self, workdir: str) -> None:
     """Writes goodput.json, for `gato-jax goodput`."""
-    path = pathlib.Path(workdir) / FILE
-    temporary = path.with_suffix('.new')
-    temporary.write_text(json.dumps(self.to_json()), encoding='utf-8')
-    temporary.replace(path)
+    write_atomically(pathlib.Path(workdir) / FILE, json.dumps(self.to_json()))
 
 
 def report(workdir: str) -> str:

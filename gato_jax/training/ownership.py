@@ -2,14 +2,14 @@
 
 import json
 import os
+import pathlib
 import socket
 import threading
 import time
 from typing import Any
 
-from etils import epath
-
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 
 FILE = 'owner.json'
 REFRESH = 5.0  # seconds between signs of life
@@ -27,7 +27,7 @@ class Ownership:
   """
 
   def __init__(self, workdir: str):
-    self._path = epath.Path(workdir) / FILE
+    self._path = pathlib.Path(workdir) / FILE
     self.before = _read(self._path)
     if self.before is not None:
       _refuse_if_alive(self._path, self.before)
@@ -60,12 +60,10 @@ class Ownership:
         pass  # a full disk is the checkpoint's to report
 
   def _write(self) -> None:
-    temporary = self._path.parent / f'{FILE}.{os.getpid()}'
-    temporary.write_text(json.dumps({**self._record, 'updated': time.time()}))
-    temporary.replace(self._path)
+    write_atomically(self._path, json.dumps({**self._record, 'updated': time.time()}))
 
 
-def _refuse_if_alive(path: epath.Path, record: dict[str, Any]) -> None:
+def _refuse_if_alive(path: pathlib.Path, record: dict[str, Any]) -> None:
   if record['pid'] == 0:
     return
   if record['host'] == socket.gethostname():
@@ -83,7 +81,7 @@ def _refuse_if_alive(path: epath.Path, record: dict[str, Any]) -> None:
         'stop it, or name another directory with --workdir')
 
 
-def _read(path: epath.Path) -> dict[str, Any] | None:
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
   try:
     return json.loads(path.read_text())
   except (OSError, ValueError):
