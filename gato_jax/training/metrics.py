@@ -47,8 +47,8 @@ class Meter:
 
   @property
   def last_loss(self) -> float | None:
-    """Of the last record."""
-    return self._last_record.get('loss')
+    """Of the last record; None where all its steps were skipped."""
+    return self._last_record['loss'] if self._last_record.get('loss_by_source') else None
 
   def add(self, metrics: dict[str, np.ndarray]) -> None:
     """Takes in one step's metrics, as `make_train_function` names them; a skipped step's loss is left out."""
