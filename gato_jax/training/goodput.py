@@ -1,5 +1,6 @@
 """Where the time of a run goes, every second of it, over all its restarts."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -66,8 +67,9 @@ class Goodput:
     self.seconds['down'] += max(self._began - alive, 0.0)
 
   def write(self, workdir: str) -> None:
-    """Writes goodput.json, for `gato-jax goodput`."""
-    write_atomically(pathlib.Path(workdir) / FILE, json.dumps(self.to_json()))
+    """Writes goodput.json, for `gato-jax goodput`; a full disk is the metrics' and the checkpoints' to report."""
+    with contextlib.suppress(OSError):
+      write_atomically(pathlib.Path(workdir) / FILE, json.dumps(self.to_json()))
 
 
 def report(workdir: str) -> str:

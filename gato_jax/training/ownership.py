@@ -27,6 +27,9 @@ class Ownership:
   """
 
   def __init__(self, workdir: str):
+    if '://' in workdir:
+      raise InputError(f'--workdir={workdir} must be a directory; checkpoints alone can be elsewhere, name that place '
+                       'with --config.training.checkpoint_dir')
     self._path = pathlib.Path(workdir) / FILE
     self.before = _read(self._path)
     if self.before is not None:
@@ -41,11 +44,13 @@ class Ownership:
       raise InputError(f'{workdir} cannot be written: {error}; make room, make it writable, or name another directory '
                        'with --workdir') from error
     self._stop = threading.Event()
-    threading.Thread(target=self._refresh, daemon=True, name='ownership').start()
+    self._refreshing = threading.Thread(target=self._refresh, daemon=True, name='ownership')
+    self._refreshing.start()
 
   def close(self) -> None:
     """Gives the workdir back."""
     self._stop.set()
+    self._refreshing.join(REFRESH)  # else its last sign of life may come after this one
     self._record['pid'] = 0
     try:
       self._write()
