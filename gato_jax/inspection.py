@@ -9,7 +9,7 @@ import yaml
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import make_abstract_mesh, make_mesh
 from gato_jax.training.optimizer import make_optimizer
-from gato_jax.training.program import check_batch
+from gato_jax.training.program import check_training
 from gato_jax.training.state import abstract_state, define_model
 
 
@@ -25,7 +25,7 @@ def inspect(config: Any, devices: int = 0, slices: int = 1) -> str:
     InputError: a mesh, a batch or a model that do not fit each other.
   """
   mesh = make_abstract_mesh(config.mesh, devices, slices) if devices else make_mesh(config.mesh)
-  check_batch(config.training, mesh)
+  check_training(config.training, mesh)
   definition = define_model(config.model, Vocabulary(**config.data.vocabulary.to_dict()))
   state = abstract_state(definition, make_optimizer(config.training), mesh)
   rows = [_row('parameters', state.parameters), _row('optimizer', state.optimizer_state)]
