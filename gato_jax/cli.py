@@ -92,10 +92,10 @@ def benchmark(config: ml_collections.ConfigDict, workdir: str, name: str) -> Non
   del workdir
   try:
     # By its name, as configs are found by their path: nothing here imports experiments.
-    module = importlib.import_module(f'experiments.benchmarks.{name}')
-  except ModuleNotFoundError as error:
+    run = importlib.import_module(f'experiments.benchmarks.{name}').main
+  except (ModuleNotFoundError, AttributeError) as error:
     raise InputError(f'no benchmark {name!r} ({error}); experiments/benchmarks has them') from error
-  module.main(config)
+  run(config)
 
 
 @argument('--step', type=int, default=None, help="of the workdir's checkpoint; by default the newest")

@@ -157,7 +157,7 @@ def faults_config() -> ml_collections.ConfigDict:
       'agree_timeout': 900.0,  # for all processes to come to a point where they wait for each other
       'heartbeat_timeout': 100.0,  # of JAX's runtime: a process that is silent for so long is dead
       'first_step_timeout': 3600.0,  # for the first step, compilation included; 0: no watchdog
-      'step_timeout': 900.0,  # for each step after it
+      'step_timeout': 900.0,  # for each step after it; 0: no limit
       'evaluation_timeout': 14400.0,  # of several processes: for process 0 to evaluate (evaluation.every)
   })
 

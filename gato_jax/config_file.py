@@ -28,10 +28,8 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
   try:
     values(arguments)
     return values['config'].value.lock()
-  except (AttributeError, KeyError) as error:
-    raise InputError(f'{" ".join(overrides)}: {_text(error)} (config file {path})') from error
-  except (flags.Error, TypeError, ValueError) as error:
-    raise InputError(f'config file {path}: {_text(error)}') from error
+  except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
+    raise InputError(f'{" ".join([f"--config={file}", *overrides])}: {_text(error)}') from error
 
 
 def _text(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -216,9 +217,10 @@ def _share(environment: Mapping[str, str], local: int, tasks: int) -> tuple[int,
   """The GPUs of a process among `tasks` on its host; None where it may take all it can see.
 
   JAX's own detection takes one GPU a process whatever the job asked for. Where the cluster has given every process
-  GPUs of its own already, it sees those alone, fewer than there are processes, or one.
+  GPUs of its own already, it sees those alone, fewer than there are processes, or one. Open MPI names none.
   """
-  visible = [device for device in environment.get('CUDA_VISIBLE_DEVICES', '').split(',') if device]
+  named = environment.get('CUDA_VISIBLE_DEVICES')
+  visible = glob.glob('/dev/nvidia[0-9]*') if named is None else [device for device in named.split(',') if device]
   if tasks == 1 or len(visible) < tasks:
     return None
   if len(visible) % tasks:

@@ -64,7 +64,7 @@ class Group:
     self._rounds[name] = self._rounds.get(name, 0) + 1
     name = f'{name} {self._rounds[name]}'
     if self.index:
-      self._peers[0].send({'kind': 'value', 'name': name, 'value': value})
+      self._send_all({'kind': 'value', 'name': name, 'value': value})
       return self._wait(lambda: self._answers.pop(name, None), timeout + GRACE, lambda: [0], name)
     with self._changed:
       values = self._values.setdefault(name, {})
@@ -179,7 +179,6 @@ class Group:
       self._failure = InputError(text) if final else LostProcess(text)
       self._changed.notify_all()
     self._send_all({'kind': 'failure', 'text': text, 'final': final})
-
 
     def end():
       time.sleep(GRACE)

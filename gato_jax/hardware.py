@@ -1,6 +1,7 @@
 """What the chips can do, from the vendors' data sheets; bandwidths of the networks between TPUs from the scaling book
 (jax-ml.github.io/scaling-book)."""
 
+import re
 from typing import NamedTuple
 
 
@@ -9,7 +10,7 @@ class Chip(NamedTuple):
 
   Attributes:
     name: as topologies are named.
-    kind: part of JAX's `device_kind`.
+    kind: part of JAX's `device_kind`, with no digit after it: an L4 is no L40.
     flops: bfloat16 FLOP/s, dense.
     memory: bytes of HBM.
     memory_bandwidth: bytes/s.
@@ -45,7 +46,7 @@ CHIPS = (
 
 def chip_of_kind(device_kind: str) -> Chip | None:
   """The first chip whose kind is part of JAX's name of a device."""
-  return next((chip for chip in CHIPS if chip.kind in device_kind), None)
+  return next((chip for chip in CHIPS if re.search(rf'{chip.kind}(?!\d)', device_kind)), None)
 
 
 def chip_named(name: str) -> Chip | None:

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import yaml
 
+from data_pipelines.errors import InputError
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import make_abstract_mesh, make_mesh
 from gato_jax.training.optimizer import make_optimizer
-from gato_jax.training.program import check_batch
+from gato_jax.training.program import check_training
 from gato_jax.training.state import abstract_state, define_model
 
 
@@ -22,10 +23,12 @@ def inspect(config: Any, devices: int = 0, slices: int = 1) -> str:
     slices: that the devices are in.
 
   Raises:
-    InputError: a mesh, a batch or a model that do not fit each other.
+    InputError: a mesh, a batch or a model that do not fit each other; slices of devices that are here.
   """
+  if slices < 1 or slices > 1 and not devices:
+    raise InputError(f'--slices={slices}: at least 1, and with --devices only; the slices that are here are known')
   mesh = make_abstract_mesh(config.mesh, devices, slices) if devices else make_mesh(config.mesh)
-  check_batch(config.training, mesh)
+  check_training(config.training, mesh)
   definition = define_model(config.model, Vocabulary(**config.data.vocabulary.to_dict()))
   state = abstract_state(definition, make_optimizer(config.training), mesh)
   rows = [_row('parameters', state.parameters), _row('optimizer', state.optimizer_state)]

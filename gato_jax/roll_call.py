@@ -4,6 +4,8 @@ JAX's own start ends a process with a stack trace where another one is missing, 
 """
 
 from collections.abc import Callable
+import contextlib
+import json
 import os
 import socket
 import time
@@ -39,6 +41,7 @@ def call_the_roll(
   deadline = time.monotonic() + timeout
   host, port = _address(coordinator)
   name = f'{socket.gethostname()} pid {os.getpid()}'
+  facts = json.loads(json.dumps(facts))  # as the others' come: a tuple is a list
   hello = {'kind': 'hello', 'index': index, 'count': count, 'name': name, 'facts': facts}
   if index:
     _join(group, host, port, hello, deadline, timeout, clock)
@@ -102,7 +105,8 @@ def _receive_all(group: Group, port: int, hello: dict[str, Any], compare, deadli
     problems = [problem for problem in (compare(facts), _clock_problem(found, clock)) if problem]
   problem = '; '.join(problems)
   for _, peer in found.values():
-    peer.send({'kind': 'verdict', 'problem': problem, 'name': hello['name']})
+    with contextlib.suppress(OSError):  # one that is gone by now is the group's to notice
+      peer.send({'kind': 'verdict', 'problem': problem, 'name': hello['name']})
   if problem:
     raise InputError(problem)
   group.add(0, hello['name'])
@@ -146,12 +150,17 @@ def _take_one(listener: socket.socket, found: dict[int, Any], count: int, deadli
 
 
 def _clock_problem(found: dict[int, tuple[dict[str, Any], Peer]], clock) -> str:
-  """Asks every process for its time; half the time a question takes is its error."""
+  """Asks every process for its time; half the time a question takes is its error. One that is gone is a problem too."""
   for index in sorted(found):
     hello, peer = found[index]
     asked = clock()
-    peer.send({'kind': 'clock'})
-    answer = peer.receive(10.0)
+    try:
+      peer.send({'kind': 'clock'})
+      answer = peer.receive(10.0)
+    except (OSError, ValueError):
+      answer = None
+    if answer is None:
+      return f'process {index} ({hello["name"]}) came and went away again; see its log'
     ahead = answer['time'] - (asked + clock()) / 2
     if abs(ahead) > CLOCK_TOLERANCE:
       return (f'the clocks disagree: that of process {index} ({hello["name"]}) is {abs(ahead):,.0f} s '

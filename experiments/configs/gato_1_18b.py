@@ -10,6 +10,5 @@ The paper trained its 1.18B model for about four days on a 16x16 slice of TPU v3
 from experiments.configs.table_1_mixture import paper_config
 
 
-def get_config(arg: str | None = None):
-  del arg
+def get_config():
   return paper_config('gato_1_18b', 1e-4, layers=24, width=2048, heads=16, head_size=128, feed_forward=8192)

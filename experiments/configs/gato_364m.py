@@ -10,6 +10,5 @@ The paper trained its 1.18B model for about four days on a 16x16 slice of TPU v3
 from experiments.configs.table_1_mixture import paper_config
 
 
-def get_config(arg: str | None = None):
-  del arg
+def get_config():
   return paper_config('gato_364m', 2e-4, layers=12, width=1536, heads=12, head_size=128, feed_forward=6144)

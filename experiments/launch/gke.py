@@ -9,11 +9,13 @@ import yaml
 from experiments.launch import tpu
 from experiments.launch.job import GRACE, Job, gpus_per_host
 from gato_jax.distributed import EXPLICIT
-from gato_jax.group import FAILED
+from gato_jax.group import FAILED, LOST
 from gato_jax.planning.target import Target
+from gato_jax.training.watchdog import STUCK
 
 _PORT = 8476
 _WORKERS = 'workers'
+_RESTARTED = (1, LOST, STUCK, 134, 137, 139, 143)  # the last four: ended by a signal
 _GPU_LABELS = {'h200': 'nvidia-h200-141gb', 'h100': 'nvidia-h100-80gb', 'a100': 'nvidia-a100-80gb', 'l4': 'nvidia-l4'}
 
 
@@ -53,22 +55,24 @@ def manifest(job: Job, image: str, claim: str) -> dict[str, Any]:
 
 
 def text(job: Job, image: str, claim: str) -> str:
-  """The manifest as YAML, for `kubectl apply -f`."""
-  return yaml.safe_dump(manifest(job, image, claim), sort_keys=False)
+  """The manifest as a YAML document, for `kubectl apply -f`."""
+  return yaml.safe_dump(manifest(job, image, claim), sort_keys=False, explicit_start=True)
 
 
 def xpk_command(job: Job, image: str, cluster: str) -> str:
-  """xpk makes the same JobSet from this. Raises InputError for GPUs."""
+  """xpk makes such a JobSet from this; what is mounted at /runs is the cluster's, by `xpk storage`.
+
+  Raises:
+    InputError: for GPUs.
+  """
   target = job.target()
+  environment = [f'--env={name}={value}' for name, value in job.environment.items()]
   return shlex.join([
       'xpk', 'workload', 'create', f'--workload={job.name}', f'--cluster={cluster}',
       f'--tpu-type={tpu.accelerator_type(target)}', f'--num-slices={target.slices}', f'--docker-image={image}',
-      f'--max-restarts={job.max_restarts}', f'--restart-on-exit-codes={",".join(map(str, _restarted()))}',
-      f'--termination-grace-period-seconds={GRACE}', f'--command={_shell(job)}'])
-
-
-def _restarted() -> list[int]:
-  return [1, 75, 124, 134, 137, 139, 143]
+      f'--max-restarts={job.max_restarts}', f'--restart-on-exit-codes={",".join(map(str, _RESTARTED))}',
+      f'--termination-grace-period-seconds={GRACE}', *environment,
+      f'--command={_shell(job)}'])
 
 
 def _job_spec(job: Job, target: Target, pods: int, image: str, claim: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import re
 import shlex
 
 from data_pipelines.errors import InputError
-from gato_jax.hardware import chip_named
 from gato_jax.planning.target import Target, parse_target
 
 GRACE = 120  # seconds that a machine that is wanted back leaves a run to save
@@ -76,7 +75,7 @@ class Job:
 def gpus_per_host(target: Target) -> int:
   """Eight, or all of a smaller machine. Raises InputError for TPUs and for hosts that are not full."""
   count = target.shape[0]
-  if target.is_tpu or chip_named(target.chip.name) is None:
+  if target.is_tpu:
     raise InputError(f'{target.name}: this launcher is for GPUs')
   if count > 8 and count % 8:
     raise InputError(f'{target.name}: {count} GPUs are not full hosts of 8')

@@ -19,16 +19,15 @@ _PAUSE = 1.0  # before a start after a failure
 
 def plan(job: Job) -> str:
   """What would run."""
-  port = 0
   lines = [f'# {job.processes} processes on this machine; all are started again when one fails, at most '
            f'{job.max_restarts} times, unless the exit status is {FAILED}. Logs: {job.logs}']
   for index in range(job.processes):
-    settings = ' '.join(f'{name}={value!r}' for name, value in environment(job, index, port).items())
+    settings = ' '.join(f'{name}={value!r}' for name, value in environment(job, index, 'PORT').items())
     lines.append(f'{settings} {job.command_line}')
-  return '\n'.join(lines).replace(':0', ':PORT')
+  return '\n'.join(lines)
 
 
-def environment(job: Job, index: int, port: int) -> dict[str, str]:
+def environment(job: Job, index: int, port: int | str) -> dict[str, str]:
   """What a process gets besides this process's own environment."""
   result = dict(job.environment)
   if job.processes > 1:
@@ -68,9 +67,9 @@ class Launcher:
       print(f'attempt {attempt}: exit statuses {codes}', file=sys.stderr, flush=True)
       if FAILED in codes:
         return FAILED
+      time.sleep(_PAUSE)
       if self._stopped:
         return LOST
-      time.sleep(_PAUSE)
     return next(code for code in codes if code) % 256
 
   def stop(self) -> None:

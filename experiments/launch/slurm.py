@@ -10,6 +10,8 @@ def batch_file(job: Job, hours: float = 24.0, partition: str = '') -> str:
   """The text for `sbatch`.
 
   SLURM sends SIGTERM before the time limit and at a preemption; the run saves, and the job goes back into the queue.
+  The processes write to the workdir's logs, what the script itself has to say stays where SLURM puts it: a job whose
+  output is to go into a folder that is not there yet would not start.
 
   Raises:
     InputError: a topology that is not GPUs in full nodes.
@@ -19,8 +21,7 @@ def batch_file(job: Job, hours: float = 24.0, partition: str = '') -> str:
   nodes = max(target.shape[0] // gpus, 1) * target.slices
   options = {
       'job-name': job.name, 'nodes': nodes, 'ntasks-per-node': 1, 'gpus-per-node': gpus, 'exclusive': None,
-      'time': _clock(hours), 'signal': f'TERM@{GRACE}', 'requeue': None, 'open-mode': 'append',
-      'output': f'{job.logs}/%j.log'}
+      'time': _clock(hours), 'signal': f'TERM@{GRACE}', 'requeue': None, 'open-mode': 'append'}
   if partition:
     options['partition'] = partition
   head = [f'#SBATCH --{name}' + ('' if value is None else f'={value}') for name, value in options.items()]

@@ -14,7 +14,7 @@ def commands(job: Job, project: str, zone: str, package: str, spot: bool = False
     job: its workdir is on a disk that all hosts share; its checkpoint_dir may be a bucket.
     project: of Google Cloud.
     zone: such as us-west4-a.
-    package: what pip installs gato_jax from.
+    package: what pip installs: gato_jax, or a path or an address of it.
     spot: cheaper slices that may be taken away.
   """
   target = job.target()
@@ -23,6 +23,7 @@ def commands(job: Job, project: str, zone: str, package: str, spot: bool = False
            [f'--node-count={target.slices}', f'--node-prefix={job.name}'])
   create = ['gcloud', 'compute', 'tpus', 'queued-resources', 'create', job.name, *nodes, *where,
             f'--accelerator-type={tpu.accelerator_type(target)}', f'--runtime-version={tpu.names(target).runtime}']
+  requirement = f'gato_jax[tpu] @ {package}' if '://' in package else f'{package}[tpu]'
   names = [job.name] if target.slices == 1 else [f'{job.name}-{index}' for index in range(target.slices)]
 
   def on_all_hosts(command: str) -> list[str]:
@@ -33,7 +34,7 @@ def commands(job: Job, project: str, zone: str, package: str, spot: bool = False
       shlex.join(create + (['--spot'] if spot else [])),
       shlex.join(['gcloud', 'compute', 'tpus', 'queued-resources', 'describe', job.name, *where,
                   '--format=value(state.state)']),
-      *on_all_hosts(f'pip install --quiet {shlex.quote(f"gato_jax[tpu] @ {package}")}'),
+      *on_all_hosts(f'pip install --quiet {shlex.quote(requirement)}'),
       *on_all_hosts(service(job)),
       *on_all_hosts(f'journalctl --unit={job.name} --lines=50'),
       shlex.join(['gcloud', 'compute', 'tpus', 'queued-resources', 'delete', job.name, *where, '--force']),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from data_pipelines.datasets.catalogue import Request, requests
+from gato_jax.atomic import write_atomically
 from gato_jax.config import changed_keys
 
 _PLAYED_BY = ('seed', 'episodes', 'environments')  # keys of the section evaluation
@@ -58,9 +59,7 @@ class KeptResults:
     """Keeps a result, in place of an older one of the name."""
     path = self._path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.new')
-    temporary.write_text(json.dumps({'key': key, 'video': video, 'result': result}, indent=1) + '\n', encoding='utf-8')
-    temporary.replace(path)
+    write_atomically(path, json.dumps({'key': key, 'video': video, 'result': result}, indent=1) + '\n')
 
   def clear(self) -> None:
     """Forgets all results."""

@@ -12,6 +12,7 @@ import ml_collections
 
 from gato_jax.acting.engine import make_engine
 from gato_jax.acting.policy import Policy
+from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.control import make_policies, play_policies
 from gato_jax.evaluation.tasks import request_named
 from gato_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
@@ -92,9 +93,7 @@ def fine_tune(config: ml_collections.ConfigDict, point: Point, study: str) -> di
           tokenizer=tokenizer)
   shutil.rmtree(folder / CHECKPOINTS_FOLDER)  # a study has many runs, and of each only the curve is asked for
   result = {'settings': settings_of(config, point), 'evaluations': player.evaluations}
-  incomplete = folder / f'{RESULT_FILE}.incomplete'
-  incomplete.write_text(json.dumps(result, indent=1))
-  incomplete.replace(folder / RESULT_FILE)
+  write_atomically(folder / RESULT_FILE, json.dumps(result, indent=1))
   return result
 
 

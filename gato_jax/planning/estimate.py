@@ -14,7 +14,7 @@ from gato_jax.planning.hlo import Collective
 from gato_jax.planning.plan import Needs, Plan, count_sources, model_flops, open_turns
 from gato_jax.planning.target import Target
 from gato_jax.training.optimizer import make_optimizer
-from gato_jax.training.program import abstract_batch, check_batch, loss_settings, make_forward
+from gato_jax.training.program import abstract_batch, check_training, loss_settings, make_forward
 from gato_jax.training.state import TrainState, abstract_state, define_model, initial_state
 from gato_jax.training.step import make_train_function
 
@@ -35,7 +35,7 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
     InputError: a mesh, a batch or a model that do not fit each other.
   """
   mesh = make_abstract_mesh(config.mesh, target.device_count, target.slices)
-  check_batch(config.training, mesh)
+  check_training(config.training, mesh)
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
   definition, optimizer = define_model(config.model, vocabulary), make_optimizer(config.training)
   abstract = abstract_state(definition, optimizer, mesh)

@@ -73,6 +73,11 @@ class Plan(NamedTuple):
     return self.needs.total <= self.target.chip.memory if self.fits is None else self.fits
 
   @property
+  def rank(self) -> tuple[bool, float]:
+    """Less is better: what fits comes first, then what is fast."""
+    return not self.has_room, self.serial_seconds / self.tokens
+
+  @property
   def compute_seconds(self) -> float:
     return self.flops / self.target.chip.flops
 

@@ -29,11 +29,7 @@ def describe(plan: Plan) -> str:
 def table(plans: Sequence[Plan]) -> str:
   """Plans as lines, the fastest that fit first."""
   head = f'{"mesh":28} {"remat":5} {"batch":>6} {"GiB":>7} {"fits":4} {"step, ms":>14} {"MFU":>11} {"days":>11}'
-  return '\n'.join([head, *(_line(plan) for plan in sorted(plans, key=_order))])
-
-
-def _order(plan: Plan) -> tuple[bool, float]:
-  return not plan.has_room, plan.serial_seconds / plan.tokens
+  return '\n'.join([head, *(_line(plan) for plan in sorted(plans, key=lambda plan: plan.rank))])
 
 
 def _line(plan: Plan) -> str:

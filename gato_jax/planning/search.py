@@ -40,7 +40,7 @@ def search(config: Any, target: Target, target_share: float, compiled: int, say:
       say(f'left out: {error}')
   if not plans:
     raise InputError(f'no mesh of {target.device_count} devices goes with this model and batch')
-  plans.sort(key=lambda pair: (not pair[0].has_room, pair[0].serial_seconds / pair[0].tokens))
+  plans.sort(key=lambda pair: pair[0].rank)
   result = []
   for number, (plan, candidate) in enumerate(plans):
     if target.is_tpu and number < compiled:

@@ -79,7 +79,7 @@ def parse_target(topology: str, slices: int = 1) -> Target:
   if chip is None:
     raise InputError(f'--topology={topology}: no chip {name!r}; there are {names}')
   dimensions = chip.torus or 1
-  if not re.fullmatch(r'\d+(x\d+)*', shape) or shape.count('x') + 1 != dimensions or slices < 1:
+  if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) or shape.count('x') + 1 != dimensions or slices < 1:
     example = 'x'.join(['4'] * dimensions)
     raise InputError(f'--topology={topology} --slices={slices}: {name} takes {dimensions} sizes, such as '
                      f'{name}:{example}, and at least one slice')

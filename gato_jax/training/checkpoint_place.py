@@ -2,6 +2,8 @@
 
 from etils import epath
 
+from gato_jax.atomic import write_atomically
+
 FOLDER = 'checkpoints'
 _NOTE = 'checkpoint_dir.txt'  # in a workdir: the directory that has them instead
 
@@ -10,7 +12,7 @@ def note_place(workdir: str, checkpoint_dir: str) -> None:
   """Notes in a workdir where its run puts them, for all who read them later; empty: in the workdir."""
   note = absolute(workdir) / _NOTE
   if checkpoint_dir:
-    note.write_text(f'{absolute(checkpoint_dir)}\n')
+    write_atomically(note, f'{absolute(checkpoint_dir)}\n')
   else:
     note.unlink(missing_ok=True)
 

@@ -30,8 +30,9 @@ def device_peak() -> Peak:
   chip = chip_of_kind(kind)
   if chip:
     return Peak(chip.flops * len(devices), f'{len(devices)} x {kind}, bfloat16, data sheet')
-  processes = jax.process_count()
-  return Peak(_matmul_speed() * processes, f'{processes} x {kind}, float32 matmul of {MATMUL_SIZE}, measured')
+  # Simulated devices of a process share its cores.
+  count = jax.process_count() if devices[0].platform == 'cpu' else len(devices)
+  return Peak(_matmul_speed() * count, f'{count} x {kind}, float32 matmul of {MATMUL_SIZE}, measured')
 
 
 def _matmul_speed(repeats: int = 5) -> float:

@@ -1,5 +1,6 @@
 """Where the time of a run goes, every second of it, over all its restarts."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import time
 from typing import Any
 
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 from gato_jax.training.ownership import process_ticks
 
 FILE = 'goodput.json'
@@ -65,11 +67,9 @@ class Goodput:
     self.seconds['down'] += max(self._began - alive, 0.0)
 
   def write(self, workdir: str) -> None:
-    """Writes goodput.json, for `gato-jax goodput`."""
-    path = pathlib.Path(workdir) / FILE
-    temporary = path.with_suffix('.new')
-    temporary.write_text(json.dumps(self.to_json()), encoding='utf-8')
-    temporary.replace(path)
+    """Writes goodput.json, for `gato-jax goodput`; a full disk is the metrics' and the checkpoints' to report."""
+    with contextlib.suppress(OSError):
+      write_atomically(pathlib.Path(workdir) / FILE, json.dumps(self.to_json()))
 
 
 def report(workdir: str) -> str:

@@ -36,7 +36,7 @@ from gato_jax.training.memory import memory_held
 from gato_jax.training.metrics import Meter, Writer
 from gato_jax.training.ownership import Ownership
 from gato_jax.training.preemption import Preemption
-from gato_jax.training.program import check_batch, make_program
+from gato_jax.training.program import check_training, make_program
 from gato_jax.training.restore import read_parameters, tokenizer_of
 from gato_jax.training.state import TrainState, initial_state
 from gato_jax.training.watchdog import Watchdog
@@ -93,7 +93,7 @@ def train(config: Any, workdir: str, group: Group | None = None, evaluation: Eva
     LostProcess: another process of the run is gone.
   """
   mesh = make_mesh(config.mesh)
-  check_batch(config.training, mesh)
+  check_training(config.training, mesh)
   tokenizer = tokenizer or tokenizer_of(config)
   sources = open_sources(config.data, 'train')
   rows = config.training.batch_size
@@ -182,16 +182,17 @@ class Run:
       if step > first and (step % training.checkpoint_every == 0 or step >= training.steps or preempted
                            or evaluating and self._evaluation.saved):
         self._write(pending, meter, writer)  # so that the sums in the checkpoint are those of its step
+        watchdog.progress()
         pending = None
         goodput.enter('save')
         checkpoints.save(step, state, self._run_json(meter), meter.last_loss)
-      if evaluating and not preempted:
+      if preempted and (evaluating or step < training.steps):
+        checkpoints.wait()
+        raise Preempted(f'stopped at step {step} of {training.steps}, which is saved; the same command goes on')
+      if evaluating:
         self._evaluate(step, state, checkpoints, watchdog)
       if step >= training.steps:
         return
-      if preempted:
-        checkpoints.wait()
-        raise Preempted(f'stopped at step {step} of {training.steps}, which is saved; the same command goes on')
       checkpoints.check()
       self._group.check()
       goodput.enter('data')

@@ -17,6 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 FILE = 'metrics.jsonl'
@@ -46,8 +47,8 @@ class Meter:
 
   @property
   def last_loss(self) -> float | None:
-    """Of the last record."""
-    return self._last_record.get('loss')
+    """Of the last record; None where all its steps were skipped."""
+    return self._last_record['loss'] if self._last_record.get('loss_by_source') else None
 
   def add(self, metrics: dict[str, np.ndarray]) -> None:
     """Takes in one step's metrics, as `make_train_function` names them; a skipped step's loss is left out."""
@@ -234,9 +235,7 @@ class _Terminal:
 def _drop_records_after(path: pathlib.Path, step: int) -> None:
   kept = [record for record in read_records(str(path.parent)) if record['step'] <= step]
   if path.exists():
-    replacement = path.with_suffix('.new')
-    replacement.write_text(''.join(json.dumps(record) + '\n' for record in kept), encoding='utf-8')
-    replacement.replace(path)
+    write_atomically(path, ''.join(json.dumps(record) + '\n' for record in kept))
 
 
 def _flat(record: dict[str, Any]):

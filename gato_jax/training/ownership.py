@@ -2,14 +2,14 @@
 
 import json
 import os
+import pathlib
 import socket
 import threading
 import time
 from typing import Any
 
-from etils import epath
-
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 
 FILE = 'owner.json'
 REFRESH = 5.0  # seconds between signs of life
@@ -27,7 +27,10 @@ class Ownership:
   """
 
   def __init__(self, workdir: str):
-    self._path = epath.Path(workdir) / FILE
+    if '://' in workdir:
+      raise InputError(f'--workdir={workdir} must be a directory; checkpoints alone can be elsewhere, name that place '
+                       'with --config.training.checkpoint_dir')
+    self._path = pathlib.Path(workdir) / FILE
     self.before = _read(self._path)
     if self.before is not None:
       _refuse_if_alive(self._path, self.before)
@@ -41,11 +44,13 @@ class Ownership:
       raise InputError(f'{workdir} cannot be written: {error}; make room, make it writable, or name another directory '
                        'with --workdir') from error
     self._stop = threading.Event()
-    threading.Thread(target=self._refresh, daemon=True, name='ownership').start()
+    self._refreshing = threading.Thread(target=self._refresh, daemon=True, name='ownership')
+    self._refreshing.start()
 
   def close(self) -> None:
     """Gives the workdir back."""
     self._stop.set()
+    self._refreshing.join(REFRESH)  # else its last sign of life may come after this one
     self._record['pid'] = 0
     try:
       self._write()
@@ -60,12 +65,10 @@ class Ownership:
         pass  # a full disk is the checkpoint's to report
 
   def _write(self) -> None:
-    temporary = self._path.parent / f'{FILE}.{os.getpid()}'
-    temporary.write_text(json.dumps({**self._record, 'updated': time.time()}))
-    temporary.replace(self._path)
+    write_atomically(self._path, json.dumps({**self._record, 'updated': time.time()}))
 
 
-def _refuse_if_alive(path: epath.Path, record: dict[str, Any]) -> None:
+def _refuse_if_alive(path: pathlib.Path, record: dict[str, Any]) -> None:
   if record['pid'] == 0:
     return
   if record['host'] == socket.gethostname():
@@ -83,7 +86,7 @@ def _refuse_if_alive(path: epath.Path, record: dict[str, Any]) -> None:
         'stop it, or name another directory with --workdir')
 
 
-def _read(path: epath.Path) -> dict[str, Any] | None:
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
   try:
     return json.loads(path.read_text())
   except (OSError, ValueError):

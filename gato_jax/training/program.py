@@ -52,7 +52,7 @@ def make_program(config: Any, vocabulary: Any, source_count: int, mesh: Mesh) ->
   Raises:
     InputError: a batch or a model that does not fit the mesh.
   """
-  check_batch(config.training, mesh)
+  check_training(config.training, mesh)
   definition = define_model(config.model, vocabulary)
   optimizer = make_optimizer(config.training)
   abstract = abstract_state(definition, optimizer, mesh)
@@ -96,11 +96,14 @@ def loss_settings(training_config, vocabulary, source_count: int) -> LossSetting
       bin_smoothing=training_config.bin_smoothing, source_count=source_count)
 
 
-def check_batch(training_config, mesh) -> None:
-  """Raises InputError unless the rows divide by accumulation and by the mesh's batch axes."""
+def check_training(training_config, mesh) -> None:
+  """Raises InputError for counts below 1, and unless rows divide by accumulation and by the mesh's batch axes."""
+  for key in ('batch_size', 'accumulation', 'log_every', 'checkpoint_every', 'keep_checkpoints'):
+    if training_config[key] < 1:
+      raise InputError(f'training.{key} is {training_config[key]}: must be at least 1')
   shards = int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
   rows, accumulation = training_config.batch_size, training_config.accumulation
-  if accumulation < 1 or rows % (accumulation * shards):
+  if rows % (accumulation * shards):
     raise InputError(
         f'training.batch_size={rows} does not divide by training.accumulation={accumulation} times the {shards} parts '
         f'that the mesh {dict(mesh.shape)} cuts a batch into; make it a multiple of {accumulation * shards}')

@@ -20,11 +20,11 @@ class Watchdog:
 
   Args:
     first_timeout: seconds until the first sign; 0: there is no watchdog.
-    timeout: seconds from one sign to the next.
+    timeout: seconds from one sign to the next; 0: as long as it takes.
   """
 
   def __init__(self, first_timeout: float, timeout: float):
-    self._timeout = timeout
+    self._timeout = timeout or math.inf
     self._limit, self._since = first_timeout, time.monotonic()
     self._stop = threading.Event()
     if first_timeout:

@@ -8,6 +8,7 @@ import sys
 import time
 
 from kubeflow_trainer_api import models
+from packaging.requirements import Requirement
 import pytest
 import yaml
 
@@ -68,7 +69,9 @@ def test_the_schema_notices_a_field_that_is_not_there():
 def test_xpk():
   words = shlex.split(gke.xpk_command(job(slices=2), 'image:1', 'cluster-1'))
   assert words[:3] == ['xpk', 'workload', 'create']
-  assert {'--tpu-type=v5litepod-256', '--num-slices=2', '--cluster=cluster-1', '--max-restarts=10'} <= set(words)
+  assert {'--tpu-type=v5litepod-256', '--num-slices=2', '--cluster=cluster-1', '--max-restarts=10',
+          '--env=JAX_COMPILATION_CACHE_DIR=/runs/gato/compilations', '--restart-on-exit-codes=1,75,124,134,137,139,143',
+          } <= set(words)
 
 
 def test_batch_file():
@@ -79,6 +82,7 @@ def test_batch_file():
     assert f'#SBATCH {line}' in lines
   assert lines[0] == '#!/bin/bash' and all(line.startswith('#SBATCH') for line in lines[1:11])
   assert 'export JAX_COMPILATION_CACHE_DIR=/runs/gato/compilations' in lines
+  assert '/runs/gato' not in ''.join(line for line in lines if line.startswith('#SBATCH'))  # it may not be there yet
 
 
 @pytest.mark.parametrize(('status', 'restarts', 'requeued'), [
@@ -104,10 +108,19 @@ def test_tpu_vm():
   assert {'--accelerator-type=v5p-128', '--runtime-version=v2-alpha-tpuv5', '--node-count=2', '--node-prefix=gato',
           '--spot', '--project=project-1', '--zone=zone-a'} <= set(commands[0])
   [first, second] = [words for words in commands if any('systemd-run' in word for word in words)]
+  assert any("'/wheels/gato_jax.whl[tpu]'" in word for words in commands for word in words)
   assert first[5] == 'gato-0' and second[5] == 'gato-1'
   service = first[-1].removeprefix('--command=')
   assert subprocess.run(['bash', '-n', '-c', service], check=False).returncode == 0
   assert '--property=RestartPreventExitStatus=2' in service and '--property=TimeoutStopSec=120' in service
+
+
+@pytest.mark.parametrize(('package', 'name', 'url'), [
+    ('gato_jax', 'gato_jax', None), ('git+https://host/gato_jax', 'gato_jax', 'git+https://host/gato_jax')])
+def test_what_a_tpu_vm_installs(package, name, url):
+  [install] = [line for line in tpu_vm.commands(job(), 'project-1', 'zone-a', package) if 'pip install' in line]
+  requirement = Requirement(shlex.split(shlex.split(install)[-1].removeprefix('--command='))[-1])
+  assert (requirement.name, requirement.extras, requirement.url) == (name, {'tpu'}, url)
 
 
 def test_sweep():
@@ -127,7 +140,8 @@ def test_bad_descriptions(changes, words):
 
 
 @pytest.mark.parametrize(('topology', 'words'), [
-    ('', 'needs --topology'), ('v9:4x4', "no chip 'v9'"), ('v5e:4x4x4', 'v5e takes 2 sizes'), ('h100:12', '12 GPUs')])
+    ('', 'needs --topology'), ('v9:4x4', "no chip 'v9'"), ('v5e:4x4x4', 'v5e takes 2 sizes'), ('h100:12', '12 GPUs'),
+    ('h100:0', 'h100 takes 1 sizes')])
 def test_bad_topologies(topology, words):
   with pytest.raises(InputError, match=words):
     slurm.batch_file(job(topology=topology))
@@ -141,6 +155,12 @@ def test_dry_run_of_everything(capsys):
     assert launch.main([launcher, *arguments, f'--topology={topology}', '--processes=2']) == 0
     output = capsys.readouterr().out
     assert words in output and '--config.seed=3' in output
+  grid = ['--config=a.py:0.1', *arguments[1:], '--grid=config.model.layers=1,2', '--topology=v5e:4x4']
+  assert launch.main(['local', *grid, '--processes=2']) == 0
+  output = capsys.readouterr().out
+  assert output.count('--config=a.py:0.1 ') == 4 and output.count("='127.0.0.1:PORT'") == 4
+  assert launch.main(['gke', *grid]) == 0
+  assert [one['metadata']['name'] for one in yaml.safe_load_all(capsys.readouterr().out)] == ['gato-0', 'gato-1']
   assert launch.main(['slurm', *arguments]) == 2
   assert 'needs --topology' in capsys.readouterr().err
 
@@ -172,6 +192,12 @@ def test_local_starts_again_until_all_is_well(tmp_path):
 def test_local_gives_up(code, status, attempts, tmp_path):
   launcher, got = run_local(tmp_path, COUNT + f'sys.exit({code})', max_restarts=2)
   assert (got, launcher.attempts) == (status, attempts)
+
+
+def test_local_that_is_told_to_stop_between_two_attempts_stops(tmp_path, monkeypatch):
+  launcher = local.Launcher(job(workdir=str(tmp_path)), [sys.executable, '-c', 'import sys; sys.exit(75)'], quiet=True)
+  monkeypatch.setattr(local.time, 'sleep', lambda seconds: seconds == local._PAUSE and launcher.stop())
+  assert (launcher.run(), launcher.attempts) == (75, 1)
 
 
 def test_local_ends_what_is_left(tmp_path, monkeypatch):

@@ -92,7 +92,8 @@ def test_a_suite_of_the_users_own_is_a_dataset(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('argv', [
-    ['datasets', 'nothing'], ['benchmark', 'nothing'], ['datasets', '--batch'], ['evaluate', '--follow', '--again']])
+    ['datasets', 'nothing'], ['benchmark', 'nothing'], ['benchmark', 'memory'], ['datasets', '--batch'],
+    ['evaluate', '--follow', '--again']])
 def test_bad_names_and_missing_data(argv, tmp_path, capsys):
   with pytest.raises(SystemExit) as end:
     cli.main([*argv, f'--config.data.dir={tmp_path}'])

@@ -1,5 +1,7 @@
 """Which cluster an environment describes, and what is said of half of one."""
 
+import glob
+
 import pytest
 
 from data_pipelines.errors import InputError
@@ -68,6 +70,12 @@ def test_half_of_an_environment_is_an_error(environment, words):
 def test_gpus_are_shared_out_among_the_processes_of_a_node(visible, tasks, local, devices):
   environment = {**SLURM, 'CUDA_VISIBLE_DEVICES': visible, 'SLURM_STEP_TASKS_PER_NODE': tasks, 'SLURM_LOCALID': local}
   assert detect(environment).local_devices == devices
+
+
+def test_gpus_that_nobody_has_named_are_counted(monkeypatch):
+  monkeypatch.setattr(glob, 'glob', lambda pattern: [pattern.replace('[0-9]*', str(index)) for index in range(4)])
+  assert detect({**MPI, 'OMPI_COMM_WORLD_LOCAL_RANK': '1'}).local_devices == (2, 3)
+  assert detect({**MPI, 'CUDA_VISIBLE_DEVICES': ''}).local_devices is None
 
 
 def test_gpus_that_cannot_be_shared_out():

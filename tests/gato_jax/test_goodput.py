@@ -60,6 +60,12 @@ def test_report(tmp_path):
     report(str(tmp_path / 'nothing'))
 
 
+def test_a_file_that_cannot_be_written_ends_nothing(tmp_path):
+  (tmp_path / 'goodput.json').mkdir()
+  Goodput().write(str(tmp_path))
+  assert [path.name for path in tmp_path.iterdir()] == ['goodput.json']
+
+
 def test_process_start_is_in_the_past():
   code = 'import time; from gato_jax.training.goodput import process_start; print(time.time() - process_start())'
   age = float(subprocess.run([sys.executable, '-c', code], capture_output=True, check=True).stdout)
@@ -109,6 +115,8 @@ for i in range(100):
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
+  with pytest.raises(InputError, match='training.checkpoint_dir'):
+    Ownership('gs://bucket/run')
   (tmp_path / 'file').write_text('')
   with pytest.raises(InputError, match='file cannot be written'):
     Ownership(str(tmp_path / 'file'))
@@ -145,6 +153,7 @@ with watchdog.paused():  # an evaluation
 watchdog.close()
 time.sleep(1.5)
 Watchdog(0, 0.1)
+Watchdog(0.3, 0).progress()
 time.sleep(0.5)
 '''
   assert subprocess.run([sys.executable, '-c', script], env=os.environ, check=False).returncode == 0

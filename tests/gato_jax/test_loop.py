@@ -1,5 +1,8 @@
 """The loop on a tiny Gato: its files, its summary, resuming, what it refuses."""
 
+import signal
+from unittest import mock
+
 from flax import nnx
 import jax
 import numpy as np
@@ -8,13 +11,15 @@ import pytest
 
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
+from gato_jax.group import Preempted
 from gato_jax.mesh import make_mesh
 from gato_jax.training.checkpoint import finished_steps
 from gato_jax.training.checkpoint_place import FOLDER, checkpoint_folder
 from gato_jax.training.loop import Evaluation, Run, shares_line
 from gato_jax.training.metrics import read_records
-from gato_jax.training.program import check_batch
+from gato_jax.training.program import check_training
 from gato_jax.training.restore import load_trained, tokenizer_of
+from gato_jax.training.watchdog import Watchdog
 from tests.gato_jax.training_cases import LENGTH, SOURCES, MadeUpLoader, made_up_batch, tiny_run_config, tiny_tokenizer
 
 
@@ -42,10 +47,13 @@ def records(workdir):
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
-  """A run of 7 steps: its workdir, its summary and the Run."""
+  """A run of 7 steps, each of which is a sign of progress: its workdir, its summary and the Run."""
   workdir = tmp_path_factory.mktemp('undisturbed')
   run = Run(tiny_run_config(steps=7, log_every=3), str(workdir), MadeUpLoader(), tiny_tokenizer())
-  return workdir, run.train(), run
+  with mock.patch.object(Watchdog, 'progress') as progress:
+    summary = run.train()
+  assert progress.call_count == 7
+  return workdir, summary, run
 
 
 def test_summary_and_records(undisturbed):
@@ -90,17 +98,24 @@ def test_evaluation_reads_the_checkpoint_of_its_step(tmp_path):
     assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) > 1000
     seen.append(step)
 
-  def run(saved):
+  def run(saved, loader):
     seen.clear()
-    run = Run(config, str(tmp_path), MadeUpLoader(), tiny_tokenizer(), evaluation=Evaluation(2, evaluate, saved))
+    run = Run(config, str(tmp_path), loader, tiny_tokenizer(), evaluation=Evaluation(2, evaluate, saved))
     run.train()
-    return seen, run.goodput.seconds['evaluation']
+    return run.goodput.seconds['evaluation']
 
-  steps, seconds = run(saved=True)
-  assert steps == [2, 4, 5] and seconds > 0
-  assert finished_steps(str(tmp_path)) == [2, 4, 5]
-  assert run(saved=True)[0] == [5]  # a run that is gone on with: it may have been killed there
-  assert run(saved=False)[0] == []
+  def wanted_back(index, batch):
+    if index == 5:
+      signal.raise_signal(signal.SIGTERM)
+    return batch
+
+  with pytest.raises(Preempted):
+    run(True, MadeUpLoader(change=wanted_back))
+  assert seen == [2, 4] and finished_steps(str(tmp_path)) == [2, 4, 5]
+  assert run(True, MadeUpLoader()) > 0
+  assert seen == [5]  # of a run that is gone on with: it may have been stopped or killed there
+  run(False, MadeUpLoader())
+  assert seen == []
 
 
 def parameters(workdir):
@@ -182,7 +197,14 @@ def test_endless_nonfinite_loss_stops_and_names_step_and_dataset(tmp_path):
 def test_rows_must_divide_by_accumulation():
   config = tiny_run_config(batch_size=6, accumulation=4)
   with pytest.raises(InputError, match='batch_size=6 .*accumulation=4'):
-    check_batch(config.training, make_mesh(config.mesh))
+    check_training(config.training, make_mesh(config.mesh))
+
+
+@pytest.mark.parametrize('key', ['batch_size', 'log_every', 'checkpoint_every', 'keep_checkpoints'])
+def test_counts_are_at_least_one(key):
+  config = tiny_run_config(**{key: 0})
+  with pytest.raises(InputError, match=f'training.{key} is 0: must be at least 1'):
+    check_training(config.training, make_mesh(config.mesh))
 
 
 def test_shares_are_summed_over_an_entrys_tasks():

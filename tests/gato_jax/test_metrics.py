@@ -12,6 +12,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from gato_jax.config import default_config
+from gato_jax.hardware import chip_of_kind
 from gato_jax.training import flops
 from gato_jax.training.metrics import FILE, Meter, Writer, read_records
 
@@ -69,6 +70,10 @@ def test_skipped_step_counts_but_leaves_the_loss_alone():
   assert record['loss'] == expected['loss'] and record['gradient_norm'] == expected['gradient_norm']
   assert record['skipped_steps'] == 1 and record['tokens'] == 90 + 91
   json.loads(json.dumps(record), parse_constant=pytest.fail)
+  assert meter.last_loss == record['loss']
+  meter.add(step_metrics(2, nonfinite=True))
+  meter.record()
+  assert meter.last_loss is None  # no checkpoint is the best for it
 
 
 def test_state_survives_json_to_the_bit():
@@ -165,7 +170,19 @@ def test_peak_says_what_it_is(monkeypatch):
   assert measured.flops > 1e9 and 'measured' in measured.basis
 
   class Chip:
-    device_kind = 'TPU v5 lite'
+    device_kind, platform = 'TPU v5 lite', 'tpu'
 
   monkeypatch.setattr(flops.jax, 'devices', lambda: [Chip()] * 4)
   assert flops.device_peak() == (4 * 197e12, '4 x TPU v5 lite, bfloat16, data sheet')
+  Chip.device_kind, Chip.platform = 'NVIDIA L40S', 'gpu'
+  monkeypatch.setattr(flops, '_matmul_speed', lambda: 5e12)
+  assert flops.device_peak() == (4 * 5e12, '4 x NVIDIA L40S, float32 matmul of 1024, measured')
+
+
+@pytest.mark.parametrize(('kind', 'name'), [
+    ('TPU v4', 'v4'), ('TPU v5 lite', 'v5e'), ('TPU v5p', 'v5p'), ('TPU v5', 'v5p'), ('TPU v6 lite', 'v6e'),
+    ('NVIDIA H100 80GB HBM3', 'h100'), ('NVIDIA GH200 480GB', 'h200'), ('NVIDIA A100-SXM4-80GB', 'a100'),
+    ('NVIDIA L4', 'l4'), ('NVIDIA L40', None), ('cpu', None)])
+def test_chips_by_what_jax_calls_them(kind, name):
+  chip = chip_of_kind(kind)
+  assert (chip and chip.name) == name

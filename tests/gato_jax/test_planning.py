@@ -339,6 +339,12 @@ def test_search_puts_what_fits_and_is_fast_first():
   assert any('left out' in line for line in said)
 
 
+def test_slices_are_of_devices_that_are_not_here():
+  for settings in ({'slices': 2}, {'devices': 8, 'slices': 0}):
+    with pytest.raises(InputError, match='with --devices only'):
+      inspect(default_config(), **settings)
+
+
 def test_inspect():
   config = tiny_run_config()
   config.mesh.update(fsdp=-1, tensor=2)

@@ -10,7 +10,7 @@ from data_pipelines.errors import InputError
 from gato_jax import group as group_module
 from gato_jax.config import default_config
 from gato_jax.distributed import compare, digest
-from gato_jax.group import Group, LostProcess
+from gato_jax.group import Group, LostProcess, Peer
 from gato_jax.roll_call import call_the_roll
 
 
@@ -74,12 +74,35 @@ def test_processes_that_differ_all_get_the_same_message(changes, words):
   messages = roll([(0, facts(), time.time), (1, facts(**changes), time.time), (2, facts(), time.time)], 3)
   assert len(set(messages)) == 1
   assert all(word in messages[0] for word in words), messages[0]
+  assert messages[0].count('->') == ('seed' in changes)  # nothing but what differs
 
 
 def test_absent_processes_are_named_to_those_who_came():
   messages = roll([(0, facts(), time.time), (2, facts(), time.time)], 4, timeout=1.0)
   assert messages[0] == messages[1]
   assert '2 of 4 processes' in messages[0] and 'absent: process 1, 3' in messages[0]
+
+
+def test_a_process_that_comes_and_goes_away_is_named_to_the_others():
+  port = free_port()
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    first = pool.submit(call_the_roll, f'127.0.0.1:{port}', 0, 3, facts(), compare, 60.0)
+    gone = Peer(connected(port))
+    gone.send({'kind': 'hello', 'index': 2, 'count': 3, 'name': 'host-2', 'facts': facts()})
+    gone.close()
+    second = pool.submit(call_the_roll, f'127.0.0.1:{port}', 1, 3, facts(), compare, 60.0)
+    for call in (first, second):
+      with pytest.raises(InputError, match=r'process 2 \(host-2\) came and went away'):
+        call.result()
+
+
+def connected(port):
+  deadline = time.monotonic() + 30
+  while True:
+    try:
+      return socket.create_connection(('127.0.0.1', port))
+    except ConnectionRefusedError:
+      assert time.monotonic() < deadline
 
 
 def test_no_coordinator():
