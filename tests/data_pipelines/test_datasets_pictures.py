@@ -82,6 +82,13 @@ def test_grey_of_sixteen_bits_turned_and_moving_pictures():
   assert (decode_png(fit_picture(buffer.getvalue(), SIDE)) == (255, 0, 0)).all()
 
 
+@pytest.mark.parametrize('size', [(600, 1), (1, 600)])
+def test_a_line_is_drawn_as_a_line(size):
+  line = np.zeros((*size[::-1], 3), np.uint8)
+  dark = (decode_png(fit_picture(encoded(line), SIDE)) == 0).all(axis=-1)
+  assert dark.sum() == SIDE and dark.all(axis=0 if size[0] == 1 else 1).sum() == 1
+
+
 @pytest.mark.parametrize('content', [
     b'', b'no picture', encoded(picture(0))[:-40], encoded(picture(0, (99, 99, 3)), 'JPEG')[:900],
     encoded(picture(0)).replace(b'IDAT', b'IDOT'),
