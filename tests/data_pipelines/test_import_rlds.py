@@ -178,6 +178,21 @@ def test_bounds_that_are_given_scale_and_refuse(tmp_path):
   np.testing.assert_array_equal(source.demonstrations(), [0])
 
 
+def test_what_an_episode_has_once_can_be_observed_at_every_step(tmp_path):
+  structure, episodes = control_episodes()
+  structure |= {'level': np.int64, 'weight': np.float32}
+  for number, episode in enumerate(episodes):
+    episode |= {'level': 2 * number, 'weight': 0.5 * number}
+  source = imported(tmp_path, structure, episodes, observation=('place', 'won', 'level', 'weight'))
+  assert source.metadata['dropped'] == []
+  wanted = {'won': ArraySpec('discrete', (), 2), 'level': ArraySpec('discrete', (), 7),
+            'weight': ArraySpec('continuous')}
+  for key, spec in wanted.items():
+    assert source.task.observation[f'episode.{key}'] == spec
+    for number, episode in enumerate(episodes):
+      np.testing.assert_array_equal(source[number].observation[f'episode.{key}'], [episode[key]] * 5)
+
+
 @pytest.mark.parametrize(('damage', 'message'), [
     (lambda steps: steps.clear(), 'it has no timesteps'),
     (lambda steps: steps[2]['observation'].update(place=np.array([1, np.nan], np.float32)),
