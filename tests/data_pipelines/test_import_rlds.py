@@ -347,8 +347,10 @@ def test_code_that_a_dataset_names_is_not_run(hide, tmp_path, monkeypatch):
   features = json.loads((path / 'features.json').read_text())
   features['featuresDict']['features']['extra'] = hide('a_dataset_of_theirs.Feature')
   (path / 'features.json').write_text(json.dumps(features))
-  with pytest.raises(InputError, match='wants the code of a_dataset_of_theirs.Feature, which is not run'):
-    RLDSReader(str(path), '')
+  monkeypatch.setattr(tfds.core.constants, 'DATA_DIR', str(tmp_path / 'one'))
+  for folder_or_name in (str(path), 'theirs', 'theirs:1.0.0'):
+    with pytest.raises(InputError, match='wants the code of a_dataset_of_theirs.Feature, which is not run'):
+      RLDSReader(folder_or_name, '')
 
 
 def empty_folder(tmp_path):

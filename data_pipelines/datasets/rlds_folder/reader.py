@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import itertools
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
-from data_pipelines.datasets.prepared import FEATURES_FILE, open_builder
+from data_pipelines.datasets.prepared import FEATURES_FILE, open_builder, refuse_foreign_classes
 from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.errors import InputError
 
@@ -142,6 +143,10 @@ def _open(path: str) -> tfds.core.DatasetBuilder:
 
 
 def _open_by_name(name: str) -> tfds.core.DatasetBuilder:
+  if dataset := re.match(r'\w+', name):
+    # Of all its configs and versions, as TFDS says which it takes only once it has opened it.
+    for file in pathlib.Path(tfds.core.constants.DATA_DIR, dataset[0]).expanduser().rglob(FEATURES_FILE):
+      refuse_foreign_classes(file.parent)
   try:
     return tfds.core.read_only_builder.builder_from_files(name)
   except (tfds.core.DatasetNotFoundError, ValueError) as error:  # ValueError: what is no name, as gs://bucket/folder
