@@ -334,6 +334,10 @@ def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
   info.write_text(info.read_text().replace('array_record', 'riegeli'))
   with pytest.raises(InputError, match='is riegeli, which needs TensorFlow.*tfds convert_format'):
     RLDSReader(str(path), '')
+  for damage in (lambda: info.write_text('{}'), info.unlink):
+    damage()
+    with pytest.raises(InputError, match='TFDS cannot open it .*; copy or prepare it again'):
+      RLDSReader(str(path), '')
 
 
 @pytest.mark.parametrize('hide', [

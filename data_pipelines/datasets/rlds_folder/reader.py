@@ -125,21 +125,27 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 
 
 def _open(path: str) -> tfds.core.DatasetBuilder:
-  if os.path.isdir(path):
-    root = pathlib.Path(path)
-    folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + FEATURES_FILE))]
-    if len(folders) != 1:
-      found = ', '.join(str(folder.relative_to(root)) for folder in folders)
-      raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + FEATURES_FILE}')
-    builder = open_builder(folders[0])
-  else:
-    builder = _open_by_name(path)
+  try:
+    builder = open_builder(_version_folder(path)) if os.path.isdir(path) else _open_by_name(path)
+  except InputError:
+    raise
+  except Exception as error:  # TFDS has several for a folder that is not whole
+    raise InputError(f'{path}: TFDS cannot open it ({error}); copy or prepare it again') from error
   if builder.info.file_format not in READERS:
     raise InputError(
         f'{builder.data_path} is {builder.info.file_format.value}, which needs TensorFlow. Convert it once: '
         f'pip install "gato_jax[tf]"; tfds convert_format --dataset_version_dir={builder.data_path} '
         f'--out_file_format=array_record --out_dir=NEW_FOLDER; and name the new folder')
   return builder
+
+
+def _version_folder(path: str) -> pathlib.Path:
+  root = pathlib.Path(path)
+  folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + FEATURES_FILE))]
+  if len(folders) != 1:
+    found = ', '.join(str(folder.relative_to(root)) for folder in folders)
+    raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + FEATURES_FILE}')
+  return folders[0]
 
 
 def _open_by_name(name: str) -> tfds.core.DatasetBuilder:
