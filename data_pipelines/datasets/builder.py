@@ -136,16 +136,21 @@ class SplitBuilder(RequestBuilder, skip_registration=True):
 
   def examples(self) -> Mapping[str, Iterable[Example]]:
     try:
-      limit = held_out_limit((content for content, _ in self.items(_heed_not)), self.HELD_OUT_SHARE)
+      limit = held_out_limit((content for content, _ in self.items(self._remember)), self.HELD_OUT_SHARE)
     except InputError as error:
-      raise InputError(f'{self.request.name}: {error}') from error
+      bad = f'; of what could not be read, last, {self._last_problem}' if self._last_problem else ''
+      raise InputError(f'{self.request.name}: {error}{bad}') from error
     return {'train': self._split('train', limit), 'heldout': self._split('heldout', limit)}
+
+  def _remember(self, problem: str, examples: int = 1) -> None:
+    """Skips, as another pass counts."""
+    self._last_problem = problem
 
   def _split(self, split: str, limit: float) -> Iterator[Example]:
     held_out = split == 'heldout'
     counts = []
     # Each pass meets the same bad items; they count once.
-    for content, item in self.items(_heed_not if held_out else self.skip):
+    for content, item in self.items(self._remember if held_out else self.skip):
       if (hash_share(content) < limit) != held_out:
         continue
       try:
@@ -162,10 +167,6 @@ class SplitBuilder(RequestBuilder, skip_registration=True):
                        f'{self._last_problem}')
     if self.COUNTED:
       self.info.metadata.setdefault(self.COUNTED, {})[split] = counts
-
-
-def _heed_not(problem: str, examples: int = 1) -> None:
-  """Skips without a word what another pass tells of."""
 
 
 class TextBuilder(SplitBuilder, skip_registration=True):

@@ -76,9 +76,13 @@ class QuestionBuilder(PictureBuilder, skip_registration=True):
 
 
 def stripped(name: str, text: Any) -> str:
-  """The text without the space around it; raises InputError where it is none, or empty."""
+  """The text without the space around it; raises InputError where it is none, or empty, or no Unicode."""
   if not isinstance(text, str) or not text.strip():
     raise InputError(f'{name} is {text!r}, not a text')
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+    raise InputError(f'{name} is not Unicode at character {error.start}') from error
   return text.strip()
 
 

@@ -99,6 +99,7 @@ DATASETS: Mapping[str, DatasetType] = {
     'prose_folder': DatasetType(
         'text', seconds=60, row='MassiveText', licence="the files'", path='the folder of texts to pick the prose from'),
 }
+_SPLIT = ('rlds', 'jat')  # imported ones of which a split can be named
 # Of an environment module of the user's own.
 _OWN_SUITE = DatasetType('control', episodes=100, licence='your own', folder='own_suite')
 
@@ -286,6 +287,9 @@ def _import_requests(where: str, whole: Request, entry: Any) -> list[Request]:
     raise InputError(f'{where}.noise is {entry.noise}, but episodes that were recorded are what they are: leave it out')
   if not whole.path:
     raise InputError(f'{where}.path is empty: name {whole.type.path}')
+  if whole.mapping.split and whole.dataset not in _SPLIT:
+    raise InputError(f'{where}.mapping.split is {whole.mapping.split!r}, but of a {whole.dataset} dataset all episodes '
+                     'are read: leave it out')
   result = [
       dataclasses.replace(
           whole, task=task, path=os.path.join(whole.path, task),

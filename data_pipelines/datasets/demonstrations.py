@@ -1,6 +1,7 @@
 """Plays experts for the demonstrations of a control task."""
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 from typing import Any
 import zlib
@@ -49,21 +50,19 @@ def demonstrations(request: Request, dropped: list[str]) -> Iterator[Demonstrati
   Raises:
     InputError: an unknown task, or its expert fails on more seeds than it solves (and on more than ten).
   """
-  environment = _Recorder(make(request.task_name))
-  expert = make_expert(environment.inner)
   seeds = _seeds(request)
-  for kept in range(request.episodes):
-    # Noise is spread evenly over the episodes, and the first is always free of it.
-    noise = int((kept + 1) * request.noise) > int(kept * request.noise)
-    while isinstance(attempt := _attempt(environment, expert, next(seeds), noise), str):
-      dropped.append(attempt)
-      if len(dropped) > max(_FAILURES_ALLOWED, kept):
-        raise InputError(
-            f'{request.name}: the expert failed on {len(dropped)} seeds and solved {kept}; last, {attempt}. Leave the '
-            'task out of the mixture, lower its noise, or mend its expert'
-        )
-    yield attempt
-  environment.close()
+  with contextlib.closing(_Recorder(make(request.task_name))) as environment:
+    expert = make_expert(environment.inner)
+    for kept in range(request.episodes):
+      # Noise is spread evenly over the episodes, and the first is always free of it.
+      noise = int((kept + 1) * request.noise) > int(kept * request.noise)
+      while isinstance(attempt := _attempt(environment, expert, next(seeds), noise), str):
+        dropped.append(attempt)
+        if len(dropped) > max(_FAILURES_ALLOWED, kept):
+          raise InputError(
+              f'{request.name}: the expert failed on {len(dropped)} seeds and solved {kept}; last, {attempt}. Leave '
+              'the task out of the mixture, lower its noise, or mend its expert')
+      yield attempt
 
 
 def _attempt(environment: '_Recorder', expert: Expert, seed: int, noise: bool) -> Demonstration | str:

@@ -45,10 +45,13 @@ def within(folder: str, name: str) -> pathlib.Path:
     InputError: it is not there, or elsewhere: a list of names from the net must not reach other files.
   """
   root = pathlib.Path(folder).resolve()
-  path = (root / name).resolve()
-  if not path.is_relative_to(root) or not path.is_file():
-    raise InputError(f'there is no {name} in {folder}')
-  return path
+  try:
+    path = (root / name).resolve()
+    if path.is_relative_to(root) and path.is_file():
+      return path
+  except (OSError, ValueError):  # no name that a file can have: it is too long, or has a zero in it
+    pass
+  raise InputError(f'there is no {name!r:.200} in {folder}')
 
 
 def open_binary(path: pathlib.Path) -> BinaryIO:

@@ -205,14 +205,13 @@ def _problem(request: Request, data_dir: str) -> str | None:
 
 def _source_exists(request: Request) -> bool:
   """Whether there is something at a request's path, which for RLDS can be a name among TFDS's prepared datasets."""
-  path = os.path.expanduser(request.path)
-  prepared = os.path.join(tfds.core.constants.DATA_DIR, path.partition(':')[0])
-  return os.path.exists(path) or (request.dataset == 'rlds' and os.path.isdir(prepared))
+  prepared = os.path.join(tfds.core.constants.DATA_DIR, request.path.partition(':')[0])
+  return os.path.exists(request.path) or (request.dataset == 'rlds' and os.path.isdir(prepared))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
   """Rows of cells as text, in columns; those of numbers to the right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
-      '  '.join(cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
+      '  '.join(cell.rjust(width) if cell.lstrip('-')[:1].isdigit() else cell.ljust(width)
                 for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

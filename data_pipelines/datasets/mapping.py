@@ -29,7 +29,7 @@ class KeyMapping:
     success: an item that is true (or above zero) in an episode that succeeded; episodes are then scored by success.
     last_step: `observation`: the action of an episode's last step means nothing, as RLDS has it; `action`: it does.
       Empty: `observation` if it is zero, and so is its reward, in every episode.
-    split: empty: `train`, or the only one there is.
+    split: of a dataset that has several, `rlds` and `jat`; empty: `train`, or with `rlds` the only one there is.
     image_side: larger pictures are scaled down until their longer side is this; 0: they stay as they are.
   """
 
@@ -68,6 +68,9 @@ class KeyMapping:
       raise InputError(f'{where}: every action_low must be below its action_high')
     if mapping.last_step not in ('', 'observation', 'action'):
       raise InputError(f"{where}.last_step is {mapping.last_step!r}; it is 'observation', 'action' or empty")
+    for key in ('action_values', 'image_side'):
+      if getattr(mapping, key) < 0:
+        raise InputError(f'{where}.{key} is {getattr(mapping, key)}; it must be 0 or more')
     return mapping
 
   @property

@@ -63,7 +63,9 @@ def fit_picture(content: bytes, side: int) -> bytes:
     file.draft('RGB', (side, side))  # JPEG need not be decoded at its full size
     picture = on_white(ImageOps.exif_transpose(file))
   canvas = Image.new('RGB', (side, side), 'white')
-  scaled = ImageOps.contain(picture, (side, side))
+  # Not `ImageOps.contain`, which makes nothing of a picture that is much longer than it is wide.
+  longer = max(picture.size)
+  scaled = picture.resize([max(1, round(length / longer * side)) for length in picture.size])
   canvas.paste(scaled, ((side - scaled.width) // 2, (side - scaled.height) // 2))
   return encode_png(np.asarray(canvas))
 

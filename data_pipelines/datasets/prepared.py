@@ -16,7 +16,13 @@ _OURS = 'tensorflow_datasets.'
 
 
 def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
-  """The builder of a folder that holds a prepared dataset.
+  """The builder of a folder that holds a prepared dataset; raises InputError as `refuse_foreign_classes`."""
+  refuse_foreign_classes(directory)
+  return tfds.builder_from_directory(directory)
+
+
+def refuse_foreign_classes(directory: str | os.PathLike) -> None:
+  """Call before TFDS opens a folder.
 
   `features.json` names the classes that decode the records, and TFDS imports the module of a class that it does not
   know: any on the path, the working directory's and so perhaps the dataset's own among them.
@@ -29,7 +35,6 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
   if foreign:
     raise InputError(f'{file} wants the code of {", ".join(foreign)}, which is not run; convert the dataset to the '
                      "features of tensorflow_datasets with its author's package, and name the result")
-  return tfds.builder_from_directory(directory)
 
 
 def _read(file: pathlib.Path) -> Any:

@@ -4,7 +4,9 @@ ArrayRecord reads local files only, and random access over a network would be sl
 before it is read. Copies lie under $GATO_JAX_CACHE, by default ~/.cache/gato_jax.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -20,6 +22,7 @@ from data_pipelines.errors import InputError
 CACHE_VARIABLE = 'GATO_JAX_CACHE'
 INCOMPLETE = 'incomplete.'  # what names start with, TFDS's too, until all is written; they are never copied
 _NOTE = '.copied.json'  # beside a copy: what it is a copy of
+_LOCK = '.lock'  # beside it too
 
 
 def is_remote(path: str) -> bool:
@@ -38,6 +41,8 @@ def local_path(path: str) -> str:
 def fetch(path: str) -> str:
   """Makes the local copy of a file or directory what is there now; a path that does not exist has none.
 
+  Processes of a machine may do so at once. What was written into a copy here, such as an index, stays with it.
+
   Returns:
     `local_path(path)`.
 
@@ -49,19 +54,19 @@ def fetch(path: str) -> str:
     return local
   system, root = _open(path)
   versions = _versions(system, root)
-  if versions and versions == _copied(local):
+  with _alone(local):
+    if versions and versions == _copied(local):
+      return local
+    remove(local)
+    if versions:
+      with tempfile.TemporaryDirectory(prefix=INCOMPLETE, dir=os.path.dirname(local)) as folder:
+        for name in versions:
+          target = os.path.join(folder, 'copy', name) if name else os.path.join(folder, 'copy')
+          os.makedirs(os.path.dirname(target), exist_ok=True)
+          system.get_file(_child(root, name), target)
+        os.replace(os.path.join(folder, 'copy'), local)
+      _remember(local, versions)
     return local
-  remove(local)
-  if versions:
-    os.makedirs(os.path.dirname(local), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=INCOMPLETE, dir=os.path.dirname(local)) as folder:
-      for name in versions:
-        target = os.path.join(folder, 'copy', name) if name else os.path.join(folder, 'copy')
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        system.get_file(_child(root, name), target)
-      os.replace(os.path.join(folder, 'copy'), local)
-    _remember(local, versions)
-  return local
 
 
 def push(path: str, only_new: bool = False) -> None:
@@ -90,6 +95,15 @@ def remove(local: str) -> None:
     shutil.rmtree(local)
   elif os.path.exists(local):
     os.remove(local)
+
+
+@contextlib.contextmanager
+def _alone(local: str) -> Iterator[None]:
+  """One process at a time makes a copy."""
+  os.makedirs(os.path.dirname(local), exist_ok=True)
+  with open(local + _LOCK, 'w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 def _written_last(name: str) -> tuple[bool, str]:
@@ -122,7 +136,7 @@ def _copied(local: str) -> dict[str, str]:
       versions = json.load(file)
   except (OSError, ValueError):
     return {}
-  return versions if _local_names(local) == versions.keys() else {}
+  return versions if versions.keys() <= _local_names(local) else {}
 
 
 def _remember(local: str, versions: Mapping[str, str]) -> None:

@@ -272,10 +272,10 @@ def _digest(source: EpisodeSource, tokenizer: SequenceTokenizer) -> str:
 def _save(index: EpisodeIndex, vocabulary: Vocabulary, path: str) -> None:
   """Atomic, since several hosts may do it at once; a directory that cannot be written only costs the time."""
   try:
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=INCOMPLETE, delete=False) as file:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=INCOMPLETE) as folder:
       columns = {column: getattr(index, column) for column in _COLUMNS}
+      file = os.path.join(folder, 'index.npz')
       np.savez_compressed(file, **columns, vocabulary=json.dumps(vocabulary.to_json()))
-    os.chmod(file.name, 0o644)  # for all who share the data
-    os.replace(file.name, path)
+      os.replace(file, path)
   except OSError as error:
     logging.warning('%s: the episode index could not be kept (%s); it is made anew each time', path, error)

@@ -43,7 +43,8 @@ class PackingPlan:
     seed: of everything drawn.
 
   Raises:
-    InputError: mixture and datasets do not match, or a timestep is larger than a row.
+    InputError: mixture and datasets do not match, a setting of an entry is out of bounds, or a timestep is larger than
+      a row.
   """
 
   def __init__(self, data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequence[EpisodeIndex], seed: int):
@@ -81,6 +82,7 @@ class PackingPlan:
     if source.kind != 'control':
       return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
     entry, prompt = config.mixture[dataset_of(source.name)], config.prompt
+    _check_windows(dataset_of(source.name), entry)
     prompts = Prompts(np.flatnonzero(~index.of_episodes(source.noisy)), prompt.share, prompt.from_end,
                       int(prompt.max_share_of_row * config.sequence_length),
                       int(prompt.max_share_of_row * config.patches_per_row))
@@ -162,6 +164,14 @@ def _require_room(room: int, key: str, unit: str, source: EpisodeSource, episode
   if needed > room:
     raise InputError(f'{source.name}, episode {episode}: one timestep needs {needed} {unit}, a row has {room}; set '
                      f'data.{key} to {needed} at least')
+
+
+def _check_windows(name: str, entry: Any) -> None:
+  if entry.window_timesteps < 0:
+    raise InputError(f'data.mixture.{name}.window_timesteps is {entry.window_timesteps}; it must be 0 (as long as the '
+                     'row) or more')
+  if not 0 <= entry.hide_actions <= 1:
+    raise InputError(f'data.mixture.{name}.hide_actions is {entry.hide_actions}; it is a share, from 0 to 1')
 
 
 def _warn_of_unfit_prompts(source: EpisodeSource, index: EpisodeIndex, prompts: Prompts) -> None:

@@ -250,6 +250,9 @@ def test_text_folder_needs_files(tmp_path):
   (tmp_path / 'empty' / 'one.txt').write_text('alone')
   with pytest.raises(InputError, match='text_folder: 1 examples, all alike; it takes two that differ'):
     build(Request('text_folder', path=str(tmp_path / 'empty')), tmp_path)
+  (tmp_path / 'empty' / 'two.jsonl').write_text('{"body": "another"}')
+  with pytest.raises(InputError, match='all alike.*; of what could not be read, last, .*two.jsonl:1: it has no key'):
+    build(Request('text_folder', path=str(tmp_path / 'empty')), tmp_path)
 
 
 def test_hash_share_is_uniform_and_fixed():

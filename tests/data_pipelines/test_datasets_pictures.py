@@ -82,6 +82,13 @@ def test_grey_of_sixteen_bits_turned_and_moving_pictures():
   assert (decode_png(fit_picture(buffer.getvalue(), SIDE)) == (255, 0, 0)).all()
 
 
+@pytest.mark.parametrize('size', [(600, 1), (1, 600)])
+def test_a_line_is_drawn_as_a_line(size):
+  line = np.zeros((*size[::-1], 3), np.uint8)
+  dark = (decode_png(fit_picture(encoded(line), SIDE)) == 0).all(axis=-1)
+  assert dark.sum() == SIDE and dark.all(axis=0 if size[0] == 1 else 1).sum() == 1
+
+
 @pytest.mark.parametrize('content', [
     b'', b'no picture', encoded(picture(0))[:-40], encoded(picture(0, (99, 99, 3)), 'JPEG')[:900],
     encoded(picture(0)).replace(b'IDAT', b'IDOT'),
@@ -140,8 +147,8 @@ def test_captions_folder_reads_every_layout(tmp_path):
 
 
 def lost_with(damage):
-  of_coco = damage in ('missing', 'ambiguous', 'escape')
-  return {picture(100 + 3 if of_coco else 3).tobytes()} if damage not in ('tar', 'no caption') else set()
+  lost = {'picture': 3, 'text': 3, 'empty': 3, 'missing': 103, 'ambiguous': 103, 'escape': 103}.get(damage)
+  return set() if lost is None else {picture(lost).tobytes()}
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
@@ -153,6 +160,8 @@ def lost_with(damage):
     ('escape', r"captions.json: there are 0 pictures '../secret.png' in "),
     ('tar', r'shard-000.tar, after .*/shard-000.tar:shard/00\d\d.: unexpected end of data'),
     ('no caption', r'shard-000.tar:shard/0099.: no caption'),
+    ('{"caption": "half \\ud800"}', r'shard-000.tar:shard/0099.: caption is not Unicode at character 5'),
+    ('[' * 100_000, r'shard-000.tar:shard/0099.: maximum recursion depth'),
 ])
 def test_captions_folder_skips_and_names_what_is_bad(tmp_path, damage, message):
   folder = tmp_path / 'own'
@@ -175,6 +184,10 @@ def test_captions_folder_skips_and_names_what_is_bad(tmp_path, damage, message):
   else:
     with tarfile.open(folder / 'shard-000.tar', 'a') as archive:
       archive.addfile(tarfile.TarInfo('shard/0099.png'), io.BytesIO())
+      if damage != 'no caption':
+        described = tarfile.TarInfo('shard/0099.json')
+        described.size = len(damage)
+        archive.addfile(described, io.BytesIO(damage.encode()))
   request = Request('captions_folder', path=str(folder), picture_size=SIDE)
   with pytest.raises(InputError, match=f'examples are bad; last, .*{message}'):
     build(request, tmp_path)
@@ -202,6 +215,9 @@ def test_lists_that_are_none_stop_the_build(tmp_path):
     ('annotations', {'image_id': 100, 'caption': ' '}, "caption is ' ', not a text"),
     ('annotations', {'caption': 'of nothing'}, "there is no 'image_id'"),
     ('annotations', None, "None: argument of type 'NoneType'"),
+    ('annotations', {'image_id': 100, 'caption': 'half \ud800'}, 'caption is not Unicode at character 5'),
+    ('annotations', {'image_id': 'half \ud800', 'caption': 'a'}, "there are 0 pictures 'half \\ud800'"),
+    ('annotations', {'image_id': 'x' * 300, 'caption': 'a'}, "there are 0 pictures 'xxx"),
     ('images', {'id': 1}, "there is no 'file_name'"),
 ])
 def test_one_bad_entry_of_a_list_of_captions_is_skipped(tmp_path, key, entry, message):
@@ -238,6 +254,8 @@ def test_vqa_folder_reads_both_layouts(tmp_path):
     ({'image': 'none.png', 'question': 'a', 'answer': 'b'}, "own.jsonl:21: there are 0 pictures 'none.png'"),
     ({'image': 'own1x.png', 'question': 'is it?', 'answer': 3}, 'own.jsonl:21: answer is 3, not a text'),
     ({'image': 'own1x.png', 'question': ' ', 'answer': 'b'}, "own.jsonl:21: question is ' ', not a text"),
+    ({'image': 'own1x.png', 'question': 'a\ud800', 'answer': 'b'}, 'own.jsonl:21: question is not Unicode at char'),
+    ({'image': 'zero\0.png', 'question': 'a', 'answer': 'b'}, r"own.jsonl:21: there are 0 pictures 'zero\\x00.png'"),
     ({'image_id': 77, 'question_id': 1, 'question': 'a'}, 'questions.json, .* are 0 pictures whose name ends in 77'),
     ({'image_id': 1, 'question_id': 7, 'question': 'a'}, 'questions.json, .* there is no 7'),
 ])

@@ -41,6 +41,7 @@ class Counter:
   """
 
   spec = SPEC
+  closed = False
 
   def reset(self, seed):
     self.seed, self.steps = seed, 0
@@ -55,7 +56,7 @@ class Counter:
     return StepResult(self._observation(), self.steps / 2, terminated, self.steps == self.length, success)
 
   def close(self):
-    pass
+    self.closed = True
 
   @property
   def length(self):
@@ -247,10 +248,11 @@ def test_reading_in_threads_and_after_pickling(source):
 
 def test_an_expert_that_keeps_failing_stops_the_task(counter, monkeypatch):
   monkeypatch.setattr(Counter, 'step', lambda self, action: 1 / 0)
-  dropped = []
+  environment, dropped = Counter(), []
+  monkeypatch.setattr(demonstrations, 'make', lambda name: environment)
   with pytest.raises(InputError, match='Count-v0: the expert failed on 11 seeds and solved 0.*ZeroDivisionError'):
     list(demonstrations.demonstrations(REQUEST, dropped))
-  assert len(dropped) == 11
+  assert len(dropped) == 11 and environment.closed
 
 
 def test_missions_are_the_text_of_a_control_task(source):

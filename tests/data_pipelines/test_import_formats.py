@@ -357,3 +357,37 @@ def test_writers_may_share_a_folder_and_a_torn_file_is_named(tmp_path):
   source = build(RecordedBuilder, Request('recorded', path=str(tmp_path / 'logs')), tmp_path, 0.5)
   assert [int(source[i].action[0]) for i in range(3)] == [0, 1, 3]
   assert source.metadata['dropped'][0].startswith('00000002.npz: cannot be read')
+
+
+def test_writers_may_write_at_once(tmp_path, monkeypatch):
+  first, second = (EpisodeWriter(tmp_path / 'logs') for _ in range(2))
+  first.append({'joints': np.zeros(2)}, 0)
+  second.append({'joints': np.ones(2)}, 1)
+  savez = np.savez
+
+  def while_the_other_writes(file, **arrays):
+    monkeypatch.setattr(np, 'savez', savez)
+    second.close_episode()
+    savez(file, **arrays)
+
+  monkeypatch.setattr(np, 'savez', while_the_other_writes)
+  first.close_episode()
+  assert [np.load(tmp_path / 'logs' / f'0000000{number}.npz')['action'] for number in range(2)] == [1, 0]
+  assert len(list((tmp_path / 'logs').iterdir())) == 2
+
+
+def test_an_episode_that_could_not_be_written_is_kept_and_leaves_no_file(tmp_path, monkeypatch):
+  writer = EpisodeWriter(tmp_path / 'logs')
+  writer.append({'joints': np.zeros(2)}, 0)
+  with monkeypatch.context() as patched:
+    patched.setattr(os, 'fsync', lambda file: os.write(-1, b''))  # no such file
+    with pytest.raises(OSError):
+      writer.close_episode()
+  assert not list((tmp_path / 'logs').iterdir())
+  assert writer.close_episode().name == '00000000.npz'
+
+
+def test_arrays_that_no_writer_wrote(tmp_path):
+  np.savez(tmp_path / 'weights.npz', action=np.zeros(3))
+  with pytest.raises(InputError, match='holds no episode of an EpisodeWriter'):
+    build(RecordedBuilder, Request('recorded', path=str(tmp_path)), tmp_path)

@@ -77,6 +77,8 @@ def test_mappings_that_do_not_fit(mapping, message):
     (dict(action_low=(1.0,), action_high=(1.0,)), 'every action_low must be below'),
     (dict(last_step='none'), "last_step is 'none'"),
     (dict(image_side='large'), 'takes a value like 128'),
+    (dict(image_side=-1), 'image_side is -1; it must be 0 or more'),
+    (dict(action_values=-18), 'action_values is -18; it must be 0 or more'),
 ])
 def test_mappings_that_are_wrong(settings, message):
   with pytest.raises(InputError, match=message):
@@ -87,6 +89,7 @@ def test_mappings_that_are_wrong(settings, message):
     (dict(dataset='rlds'), 'path is empty: name a prepared folder'),
     (dict(dataset='rlds', path='a', noise=0.5), 'episodes that were recorded are what they are'),
     (dict(dataset='rlds', path='a', tasks=('b', 'b')), 'names a task twice'),
+    (dict(dataset='lerobot', path='a', mapping=dict(split='test')), "split is 'test', but of a lerobot dataset all"),
     (dict(dataset='rlds', path='a', environment='dm_control/cartpole-swingu'), "did you mean 'dm_control/cartpole-sw"),
     (dict(dataset='digits', mapping=dict(image_side=64)), 'mapping and environment are for imported episodes'),
 ])

@@ -8,6 +8,7 @@ import pytest
 
 from data_pipelines.datasets.catalogue import Request
 from data_pipelines.datasets.lerobot.builder import Builder as LeRobotBuilder
+from data_pipelines.datasets.lerobot.reader import LeRobotReader
 from data_pipelines.datasets.mapping import KeyMapping
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
@@ -134,9 +135,16 @@ def test_lerobot_damage(tmp_path):
   assert len(source) == 1 and 'episode 1: episode_000001.mp4 has 4 frames of 6' in short
   assert cut.startswith('episode 2: episode_000002.parquet has 0 steps of its 3 (')
   assert 'episode_000002.parquet: cannot be read' in cut
-  (path / 'meta' / 'info.json').unlink()
+  info = path / 'meta' / 'info.json'
+  for content, message in (
+      ('{"features": {"action": {}}, "codebase_version": "v2.1"}', "nothing in meta says 'dtype'"),
+      ('[]', 'meta/info.json cannot be read'), ('{', 'meta/info.json cannot be read')):
+    info.write_text(content)
+    with pytest.raises(InputError, match=f'is no LeRobot dataset: {message}'):
+      LeRobotReader(str(path))
+  info.unlink()
   with pytest.raises(InputError, match='is no LeRobot dataset: meta/info.json'):
-    build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path)
+    LeRobotReader(str(path))
 
 
 def test_lerobot_steps_that_are_missing_or_of_another_length(tmp_path):

@@ -178,6 +178,21 @@ def test_bounds_that_are_given_scale_and_refuse(tmp_path):
   np.testing.assert_array_equal(source.demonstrations(), [0])
 
 
+def test_what_an_episode_has_once_can_be_observed_at_every_step(tmp_path):
+  structure, episodes = control_episodes()
+  structure |= {'level': np.int64, 'weight': np.float32}
+  for number, episode in enumerate(episodes):
+    episode |= {'level': 2 * number, 'weight': 0.5 * number}
+  source = imported(tmp_path, structure, episodes, observation=('place', 'won', 'level', 'weight'))
+  assert source.metadata['dropped'] == []
+  wanted = {'won': ArraySpec('discrete', (), 2), 'level': ArraySpec('discrete', (), 7),
+            'weight': ArraySpec('continuous')}
+  for key, spec in wanted.items():
+    assert source.task.observation[f'episode.{key}'] == spec
+    for number, episode in enumerate(episodes):
+      np.testing.assert_array_equal(source[number].observation[f'episode.{key}'], [episode[key]] * 5)
+
+
 @pytest.mark.parametrize(('damage', 'message'), [
     (lambda steps: steps.clear(), 'it has no timesteps'),
     (lambda steps: steps[2]['observation'].update(place=np.array([1, np.nan], np.float32)),
@@ -319,6 +334,10 @@ def test_folders_names_and_formats_that_cannot_be_read(tmp_path):
   info.write_text(info.read_text().replace('array_record', 'riegeli'))
   with pytest.raises(InputError, match='is riegeli, which needs TensorFlow.*tfds convert_format'):
     RLDSReader(str(path), '')
+  for damage in (lambda: info.write_text('{}'), info.unlink):
+    damage()
+    with pytest.raises(InputError, match='TFDS cannot open it .*; copy or prepare it again'):
+      RLDSReader(str(path), '')
 
 
 @pytest.mark.parametrize('hide', [
@@ -332,8 +351,10 @@ def test_code_that_a_dataset_names_is_not_run(hide, tmp_path, monkeypatch):
   features = json.loads((path / 'features.json').read_text())
   features['featuresDict']['features']['extra'] = hide('a_dataset_of_theirs.Feature')
   (path / 'features.json').write_text(json.dumps(features))
-  with pytest.raises(InputError, match='wants the code of a_dataset_of_theirs.Feature, which is not run'):
-    RLDSReader(str(path), '')
+  monkeypatch.setattr(tfds.core.constants, 'DATA_DIR', str(tmp_path / 'one'))
+  for folder_or_name in (str(path), 'theirs', 'theirs:1.0.0'):
+    with pytest.raises(InputError, match='wants the code of a_dataset_of_theirs.Feature, which is not run'):
+      RLDSReader(folder_or_name, '')
 
 
 def empty_folder(tmp_path):

@@ -180,3 +180,9 @@ def test_a_family_keeps_its_weight_whatever_part_of_it_is_there():
   assert weights['a'] + weights['b'] + weights['c'] == pytest.approx(4.62 + 7.07 + 3.04 + 3.04 + 8.23)
   assert weights['c'] / (weights['a'] + weights['b']) == pytest.approx(8.23 / 4.62)
   assert weights['d'] == pytest.approx(4 + 6 * 0.67)
+
+
+def test_numbers_stand_to_the_right_in_a_table():
+  rows = [('task', 'random', 'size'), ('swing', '-1204', '-'), ('push', '3.5', '12 MB')]
+  assert listing.aligned(rows).split('\n') == [
+      'task   random  size', 'swing   -1204  -', 'push      3.5  12 MB']

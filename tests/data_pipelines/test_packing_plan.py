@@ -331,6 +331,28 @@ def test_index_is_kept_until_data_or_tokenizer_change(tmp_path, caplog):
   assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_an_index_that_cannot_be_kept_leaves_no_file(tmp_path, caplog, monkeypatch):
+  def full(file, **columns):
+    raise OSError('no space left')
+
+  source = control_source(CARTPOLE, 6, 20)
+  source.directory = str(tmp_path)
+  monkeypatch.setattr(np, 'savez_compressed', full)
+  assert open_index(source, tokenizer()).lengths.tolist() == [episode.length for episode in source.episodes]
+  assert 'could not be kept (no space left)' in caplog.text and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    ({'window_timesteps': -1}, 'dm_control.window_timesteps is -1; it must be 0'),
+    ({'hide_actions': 1.5}, 'dm_control.hide_actions is 1.5; it is a share'),
+])
+def test_settings_of_windows_that_are_out_of_bounds(settings, message):
+  config = data_config()
+  vars(config.mixture['dm_control']).update(settings)
+  with pytest.raises(InputError, match=f'data.mixture.{message}'):
+    make_plan(mixture=config.mixture)
+
+
 def text_index(lengths) -> EpisodeIndex:
   count = len(lengths)
   return EpisodeIndex(np.array(lengths), np.zeros(0, np.int32), np.zeros(count, np.int32), np.zeros(count, np.float32))

@@ -239,9 +239,10 @@ def test_pages_folder(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'message'), [
-    ('images/none.png', "pages.jsonl:41: picture 'images/none.png': there is no images/none.png in"),
+    ('images/none.png', "pages.jsonl:41: picture 'images/none.png': there is no 'images/none.png' in"),
     ('torn.png', "pages.jsonl:41: picture 'torn.png': no picture that decodes"),
-    ('../secret.png', "pages.jsonl:41: picture '../secret.png': there is no ../secret.png in"),
+    ('../secret.png', "pages.jsonl:41: picture '../secret.png': there is no '../secret.png' in"),
+    ('zero\0.png', r"pages.jsonl:41: picture 'zero\x00.png': there is no 'zero\x00.png' in"),
     (None, 'pages.jsonl:41: text and image are both there, or both null'),
 ])
 def test_pages_folder_skips_and_names_what_is_bad(tmp_path, name, message):

@@ -1,11 +1,13 @@
 """Data on storage elsewhere, with fsspec's storage in memory: copied once, kept up to date, written back."""
 
+import fcntl
 import importlib.util
 import os
 import pathlib
 import uuid
 
 import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
 import pytest
 
 from data_pipelines.datasets.prepare import open_sources, open_tokenizer, prepare
@@ -48,6 +50,32 @@ def test_a_copy_that_was_damaged_is_made_anew(memory):
   write(memory, a_txt='one', b_json='two')
   os.remove(os.path.join(fetch(memory), 'a.txt'))
   assert contents(fetch(memory)) == {'a.txt': 'one', 'b.json': 'two'}
+
+
+def test_what_is_written_into_a_copy_stays(memory):
+  write(memory, a_txt='one', b_json='two')
+  pathlib.Path(fetch(memory), 'index').write_text('made here')
+  assert contents(fetch(memory)) == {'a.txt': 'one', 'b.json': 'two', 'index': 'made here'}
+  write(memory, a_txt='new')
+  assert contents(fetch(memory)) == {'a.txt': 'new', 'b.json': 'two'}
+
+
+def test_one_process_at_a_time_makes_a_copy(memory, monkeypatch):
+  write(memory, a_txt='one')
+  get_file = MemoryFileSystem.get_file
+
+  def lock():
+    with open(local_path(memory) + '.lock') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+  def get_while_locked(*arguments):
+    with pytest.raises(BlockingIOError):
+      lock()
+    get_file(*arguments)
+
+  monkeypatch.setattr(MemoryFileSystem, 'get_file', get_while_locked)
+  assert contents(fetch(memory)) == {'a.txt': 'one'}
+  lock()
 
 
 def test_single_files(memory):

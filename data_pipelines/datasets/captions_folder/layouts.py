@@ -89,7 +89,7 @@ def _of_sample(place: str, sample: Mapping[str, bytes], skip: Skip) -> Iterator[
     return
   try:
     caption = _caption_of(sample)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     skip(f'{place}: {error}')
   else:
     yield PictureItem(place, pictures[0], [caption])
@@ -99,6 +99,6 @@ def _caption_of(sample: Mapping[str, bytes]) -> str:
   texts = [sample[extension] for extension in _CAPTIONS if extension in sample]
   described = json.loads(sample.get('json', b'{}'))
   caption = texts[0].decode() if texts else isinstance(described, dict) and described.get('caption')
-  if not isinstance(caption, str) or not caption.strip():
+  if not caption:
     raise InputError('no caption: no .txt, and no "caption" in a .json')
-  return caption.strip()
+  return stripped('caption', caption)

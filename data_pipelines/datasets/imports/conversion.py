@@ -99,32 +99,27 @@ def _picture(value: Any, name: str, step: int, item: Item, size: tuple[int, int]
 def _numbers(values: Any, name: str, shape: tuple[int, ...], length: int) -> np.ndarray:
   """float32 [length, *shape]."""
   with np.errstate(over='ignore'):
-    array = _array(values, name).astype(np.float32)
-  array = np.broadcast_to(array, (length,)) if not array.ndim and not shape else array[:length]
-  if array.shape != (length, *shape):
-    array = _squeezed(array, name, shape, length)
+    array = _by_step(values, name, shape, length).astype(np.float32)
   if not np.isfinite(array).all():
     raise ValueError(f'{name} is not finite at step {np.argwhere(~np.isfinite(array))[0][0]}')
   return array
 
 
 def _integers(values: Any, name: str, spec: ArraySpec, length: int) -> np.ndarray:
-  array = _squeezed(_array(values, name)[:length], name, spec.shape, length).astype(np.int64)
+  array = _by_step(values, name, spec.shape, length).astype(np.int64)
   wrong = np.argwhere((array < 0) | (array >= spec.num_values))
   if len(wrong):
     raise ValueError(f'{name} is {array[tuple(wrong[0])]} at step {wrong[0][0]}, outside [0, {spec.num_values})')
   return array.astype(np.int32)
 
 
-def _array(values: Any, name: str) -> np.ndarray:
+def _by_step(values: Any, name: str, shape: tuple[int, ...], length: int) -> np.ndarray:
+  """[length, *shape] of an array that has as many numbers, in other axes of length 1, or of a number for all steps."""
   try:
-    return np.asarray(values)
+    array = np.asarray(values)
   except ValueError as error:
     raise ValueError(f'{name} is ragged: its steps differ in shape') from error
-
-
-def _squeezed(array: np.ndarray, name: str, shape: tuple[int, ...], length: int) -> np.ndarray:
-  """[length, *shape]; an array that has as many numbers, in other axes of length 1, is one too."""
+  array = array[:length] if array.ndim else np.broadcast_to(array, (length,))
   if len(array) != length or array.size != length * int(np.prod(shape, dtype=int)):
     raise ValueError(f'{name} has the shape {array.shape[1:]} in {len(array)} steps, not {shape} in {length}')
   return array.reshape(length, *shape)
@@ -135,8 +130,7 @@ def _action(raw: RawEpisode, layout: Layout, items: Mapping[str, Item], T: int) 
     return _integers(raw.items[layout.parts[0].name], layout.parts[0].name, layout.action, T)
   columns = []
   for part in layout.parts:
-    values = _array(raw.items[part.name], part.name)[:T]
-    columns.append(part.take(_squeezed(values, part.name, items[part.name].shape, T)))
+    columns.append(part.take(_by_step(raw.items[part.name], part.name, items[part.name].shape, T)))
   action = np.concatenate(columns, axis=1)
   if not np.isfinite(action).all():
     raise ValueError(f'the action is not finite at step {np.argwhere(~np.isfinite(action))[0][0]}')

@@ -69,7 +69,7 @@ class DatasetValues:
         self._sizes[name] = size
     for name in self._numbers:
       try:
-        values = np.asarray(episode.items[name], np.float64)
+        values = np.atleast_1d(np.asarray(episode.items[name], np.float64))
       except ValueError:  # ragged: the episode is left out later, and so is one with other bad values
         return
       if len(values) and np.isfinite(values).all() and values.size == len(values) * self._reader.items[name].size:

@@ -32,15 +32,15 @@ class LeRobotReader:
     try:
       self._info = json.loads((root / 'meta' / 'info.json').read_text())
       features, version = self._info['features'], self._info['codebase_version']
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
       raise InputError(f'{path} is no LeRobot dataset: meta/info.json cannot be read ({error})') from error
     if not version.startswith(('v2', 'v3')):
       raise InputError(f'{path} is of LeRobot {version}; versions 2 and 3 can be read: convert it with its own scripts')
-    self._cameras = [name for name, feature in features.items() if feature['dtype'] == 'video']
-    self.items: Mapping[str, Item] = {
-        name: _item(feature) for name, feature in features.items() if name not in _BOOKKEEPING
-    } | {_TASK: Item('text')}
     try:
+      self._cameras = [name for name, feature in features.items() if feature['dtype'] == 'video']
+      self.items: Mapping[str, Item] = {
+          name: _item(feature) for name, feature in features.items() if name not in _BOOKKEEPING
+      } | {_TASK: Item('text')}
       self._episodes = episode_files(root, self._info, self._cameras)
       self._tasks = task_names(root, self._info)
     except KeyError as error:

@@ -12,7 +12,7 @@ from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
 from data_pipelines.datasets.recorded.writer import PICTURES, SUFFIX
 from data_pipelines.errors import InputError
 
-_NOT_ITEMS = ('terminated', 'action_low', 'action_high')
+_NOT_ITEMS = frozenset(('terminated', 'action_low', 'action_high'))
 
 
 class RecordedReader:
@@ -48,6 +48,8 @@ def _load(file: pathlib.Path) -> dict[str, np.ndarray] | str:
   """All arrays of a file, or why it cannot be read."""
   try:
     with np.load(file) as arrays:
+      if missing := _NOT_ITEMS.difference(arrays.files):
+        return f'is not of an EpisodeWriter: it has no {", ".join(sorted(missing))}'
       return {name: arrays[name] for name in arrays.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     return f'cannot be read ({error})'

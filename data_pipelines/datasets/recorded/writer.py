@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import os
 import pathlib
 from typing import Any
+import uuid
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class EpisodeWriter:
         writer.append({'camera': image, 'joints': joints, 'instruction': 'open the drawer'}, action, reward)
       writer.close_episode(success=True)
 
-  An episode that is not closed is lost. Several writers, of different processes even, may share a folder.
+  An episode that is not closed is lost. Several writers, of different machines even, may share a folder.
 
   Args:
     directory: made if it is not there.
@@ -94,24 +95,30 @@ class EpisodeWriter:
 
   def _write(self, arrays: Mapping[str, Any]) -> pathlib.Path:
     """Under another name first: a file that has its own is whole."""
-    unfinished = self._directory / f'.{os.getpid()}.unfinished'
-    with open(unfinished, 'wb') as file:
-      np.savez(file, **arrays)
-      file.flush()
-      os.fsync(file.fileno())
+    unfinished = self._directory / f'.{uuid.uuid4().hex}.unfinished'
+    try:
+      with open(unfinished, 'wb') as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+      target = self._named(unfinished)
+    finally:
+      unfinished.unlink(missing_ok=True)
+    folder = os.open(self._directory, os.O_RDONLY)
+    os.fsync(folder)  # the name too
+    os.close(folder)
+    return target
+
+  def _named(self, unfinished: pathlib.Path) -> pathlib.Path:
+    """Gives a file the next number as its name too."""
     number = len(list(self._directory.glob(f'*{SUFFIX}')))
     while True:
       target = self._directory / f'{number:08d}{SUFFIX}'
       try:
         os.link(unfinished, target)  # fails where another writer was first
-        break
+        return target
       except FileExistsError:
         number += 1
-    unfinished.unlink()
-    folder = os.open(self._directory, os.O_RDONLY)
-    os.fsync(folder)  # the name too
-    os.close(folder)
-    return target
 
 
 def _observed(observation: Mapping[str, Any]) -> dict[str, Any]:

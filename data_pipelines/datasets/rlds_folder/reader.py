@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import itertools
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from data_pipelines.datasets.imports.items import Damage, Item, RawEpisode
-from data_pipelines.datasets.prepared import FEATURES_FILE, open_builder
+from data_pipelines.datasets.prepared import FEATURES_FILE, open_builder, refuse_foreign_classes
 from data_pipelines.datasets.rlds_folder.records import READERS
 from data_pipelines.errors import InputError
 
@@ -124,15 +125,12 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 
 
 def _open(path: str) -> tfds.core.DatasetBuilder:
-  if os.path.isdir(path):
-    root = pathlib.Path(path)
-    folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + FEATURES_FILE))]
-    if len(folders) != 1:
-      found = ', '.join(str(folder.relative_to(root)) for folder in folders)
-      raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + FEATURES_FILE}')
-    builder = open_builder(folders[0])
-  else:
-    builder = _open_by_name(path)
+  try:
+    builder = open_builder(_version_folder(path)) if os.path.isdir(path) else _open_by_name(path)
+  except InputError:
+    raise
+  except Exception as error:  # TFDS has several for a folder that is not whole
+    raise InputError(f'{path}: TFDS cannot open it ({error}); copy or prepare it again') from error
   if builder.info.file_format not in READERS:
     raise InputError(
         f'{builder.data_path} is {builder.info.file_format.value}, which needs TensorFlow. Convert it once: '
@@ -141,7 +139,20 @@ def _open(path: str) -> tfds.core.DatasetBuilder:
   return builder
 
 
+def _version_folder(path: str) -> pathlib.Path:
+  root = pathlib.Path(path)
+  folders = [file.parent for depth in ('', '*/', '*/*/') for file in sorted(root.glob(depth + FEATURES_FILE))]
+  if len(folders) != 1:
+    found = ', '.join(str(folder.relative_to(root)) for folder in folders)
+    raise InputError(f'{path} holds {f"several datasets, name one: {found}" if found else "no " + FEATURES_FILE}')
+  return folders[0]
+
+
 def _open_by_name(name: str) -> tfds.core.DatasetBuilder:
+  if dataset := re.match(r'\w+', name):
+    # Of all its configs and versions, as TFDS says which it takes only once it has opened it.
+    for file in pathlib.Path(tfds.core.constants.DATA_DIR, dataset[0]).expanduser().rglob(FEATURES_FILE):
+      refuse_foreign_classes(file.parent)
   try:
     return tfds.core.read_only_builder.builder_from_files(name)
   except (tfds.core.DatasetNotFoundError, ValueError) as error:  # ValueError: what is no name, as gs://bucket/folder
