@@ -23,8 +23,13 @@ from safetensors.numpy import load_file, save_file
 from data_pipelines.datasets.prepare import prepare
 from data_pipelines.errors import InputError
 from gato_jax import load
-from gato_jax.config import mixture_entry
+from gato_jax.config import default_config, mixture_entry
+from gato_jax.evaluation.language import LanguageScores
+from gato_jax.evaluation.report import build_report, write_report
+from gato_jax.evaluation.report_files import FOLDER, REPORT, step_folder
+from gato_jax.evaluation.scores import task_score
 from gato_jax.export import runner
+from gato_jax.export.card import model_card
 from gato_jax.export.config import FILE as CONFIG
 from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
@@ -113,6 +118,20 @@ def test_the_folder_says_nothing_of_the_machine(workdir, folder):
   assert 'classic_control | 66.7% |' in card and 'Apache-2.0' in card
   task = json.loads((folder / TASKS).read_text())[CARTPOLE]
   assert task['expert'] == 500 and task['spec']['action']['num_values'] == 2 and task['prompts'] == 3
+
+
+def test_the_card_has_the_scores_of_its_own_step(tmp_path):
+  """Those of another step, evaluated later, are not the exported weights'."""
+  config = default_config()
+  for step, score in ((3, 150.0), (7, 260.0)):
+    report = build_report({CARTPOLE: task_score('classic_control', (score, score), 20.0, 500.0)}, LanguageScores(), {},
+                          config)
+    for place in (step_folder(tmp_path / FOLDER, step), tmp_path / FOLDER):
+      place.mkdir(parents=True, exist_ok=True)
+      write_report({**report, 'step': step}, place / REPORT)
+  evaluated, other = (model_card(tmp_path, step, 10, 'float32', config, {CARTPOLE: None}) for step in (3, 4))
+  assert f'| {CARTPOLE} | 150.00 | 20.00 | 500.00 | 27 | 2 |' in evaluated
+  assert 'Not measured. It was trained on 1 control tasks.' in other
 
 
 def test_numpy_alone_reads_it_as_the_docs_say(folder):
