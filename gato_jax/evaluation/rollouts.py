@@ -83,7 +83,7 @@ def play(
     task: its name, for messages.
     make: makes one environment; must pickle if there are workers. Called at most once a row, and again after a crash.
     seeds: of the environment's reset and of the policy's sampling.
-    prompts: a pool of demonstrations; episode i starts with prompt i modulo their number.
+    prompts: a pool of demonstrations; episode i starts with prompt i modulo their number. None or empty: no prompts.
     workers: processes that the environments are in; 0: this one.
     frame_every: keep a picture of the first episode every so many steps; 0: none.
 
@@ -154,7 +154,8 @@ class _Episodes:
       return None
     index = self._pending.popleft()
     self._attempts[index] += 1
-    player.start(row, self._seeds[index], self._prompts and self._prompts[index % len(self._prompts)])
+    prompt = self._prompts[index % len(self._prompts)] if self._prompts else None
+    player.start(row, self._seeds[index], prompt)
     return index, Reset(self._seeds[index], 0 if index else self._frame_every)
 
   def end(self, index: int, outcome: Outcome) -> None:

@@ -62,7 +62,7 @@ class Player:
     self.started = []
 
   def start(self, row, seed, prompt=None):
-    self.rows[row] = seed, prompt or 0
+    self.rows[row] = seed, 0 if prompt is None else prompt
     self.started.append((row, seed))
 
   def act(self, observations):
@@ -176,6 +176,11 @@ def _cannot_be_made():
 def test_an_environment_that_cannot_be_made_is_the_callers_error(workers):
   with pytest.raises(InputError, match='needs the extra suites'):
     play(players(1), _cannot_be_made, [100], workers=workers)
+
+
+def test_no_prompts_are_no_prompt():
+  make, _ = environments()
+  assert play(players(1), make, [101], []) == play(players(1), make, [101], None)
 
 
 def test_success_counts_once():
