@@ -201,6 +201,8 @@ class _Seat:
       moment = self._reset(*command) if isinstance(command, Reset) else self._step(command)
     except Exception as error:  # physics that diverged, a lost native handle
       moment = _crash(repr(error))
+      with contextlib.suppress(Exception):  # it may be too broken for that
+        self.environment.close()
       self.environment = self._make()
     self._playing = moment.outcome is None
     return moment

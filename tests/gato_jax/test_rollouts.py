@@ -192,7 +192,7 @@ def test_a_crash_costs_one_episode_which_is_played_again_in_a_new_simulator():
   make, made = environments({101: 1, 103: 2})
   result = play(players(2), make, range(100, 104))
   assert result.crashes == 3
-  assert len(made) == 2 + 3
+  assert len(made) == 2 + 3 and all(environment.closed for environment in made)
   np.testing.assert_allclose(result.scores, [(2 + seed % 3) * seed for seed in range(100, 104)])
 
 
