@@ -21,8 +21,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from data_pipelines.datasets.prepare import prepare
+from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
 from gato_jax import load
+from gato_jax.agent import _Spaces
 from gato_jax.config import default_config, mixture_entry
 from gato_jax.evaluation.language import LanguageScores
 from gato_jax.evaluation.report import build_report, write_report
@@ -34,7 +36,7 @@ from gato_jax.export.config import FILE as CONFIG
 from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
 from gato_jax.export.tasks import FILE as TASKS
-from gato_jax.export.tasks import read_prompts, read_tasks
+from gato_jax.export.tasks import KnownTask, read_prompts, read_tasks
 from gato_jax.export.weights import INDEX, write_weights
 from gato_jax.model.cache import TokenInputs
 from gato_jax.model.decoder import Decoder
@@ -194,6 +196,17 @@ def test_dm_env_specs(folder):
   assert action.shape == (1,) and action.dtype == np.float64 and -3 <= action[0] <= 3
   with pytest.raises(InputError, match='arm'):
     policy.act({'arm': np.zeros(3), 'eye': np.zeros((16, 16, 3), np.uint8)})
+
+
+def test_actions_mean_what_they_meant_where_they_were_recorded():
+  """Recorded between -4 and 4, played where there is only -2 to 2; as evaluation does (`RescaledActions`)."""
+  spec = TaskSpec('my/arm', 'my', {'joint': ArraySpec('continuous', (1,))}, ArraySpec('continuous', (1,)), 10)
+  spaces = _Spaces(KnownTask(spec, action_bounds=((-4.0,), (4.0,))), gymnasium.spaces.Box(-1, 1, (1,)),
+                   gymnasium.spaces.Box(-2, 2, (1,)))
+  np.testing.assert_allclose(spaces.action(np.float32([0.25])), [1.0])
+  np.testing.assert_allclose(spaces.action(np.float32([-0.9])), [-2.0])
+  shown = spaces.episode([(np.float32([0.5]), np.float32([1.0]))])
+  np.testing.assert_allclose(shown.action, [[0.25]])
 
 
 def test_a_demonstration_of_ones_own(folder):
