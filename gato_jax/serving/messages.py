@@ -93,7 +93,11 @@ def _value(key: str, value: Any, spec: ArraySpec | None) -> Any:
     if array.shape != spec.shape:
       raise InputError(f'observation {key!r} is {array.dtype} {list(array.shape)}; it must have the shape '
                        f'{list(spec.shape)}')
-    return array.astype(DTYPES[spec.kind])
+    with np.errstate(invalid='ignore', over='ignore'):
+      converted = array.astype(DTYPES[spec.kind])
+    if spec.kind != 'continuous' and (converted != array).any():
+      raise InputError(f'observation {key!r} has values that are no {converted.dtype}')
+    return converted
   except (KeyError, MemoryError, OverflowError, TypeError, ValueError, binascii.Error) as error:
     raise InputError(f'observation {key!r} is no array ({error})') from error
 

@@ -131,6 +131,21 @@ def test_a_bad_observation_hurts_nobody_else(agent, message, words):
       bad.act(observations(2)[0])  # and its own session goes on
 
 
+@pytest.mark.parametrize('value', [256, -1, 0.5, float('nan')])
+def test_numbers_that_are_no_pixels_are_not_wrapped_round(value):
+  spec = TaskSpec('robot/see', 'robot', {'eye': ArraySpec('image', (1, 1, 3))}, REACH.action, 100)
+  assert read_observation(spec, {'observation': {'eye': [[[0, 7.0, 255]]]}})['eye'].tolist() == [[[0, 7, 255]]]
+  with pytest.raises(InputError, match='values that are no uint8'):
+    read_observation(spec, {'observation': {'eye': [[[0, 7, value]]]}})
+
+
+def test_an_observation_too_large_to_count_is_too_large():
+  """2**64 values are 0 to a machine's integers."""
+  huge = {'joints': {'kind': 'continuous', 'shape': [2**16] * 4}}
+  with pytest.raises(InputError, match='at most 1,000 values'):
+    read_spec({'observation': huge, 'action': {'kind': 'discrete', 'num_values': 3}}, 1000)
+
+
 def test_a_session_that_dies_gives_its_place_back(agent):
   with serving(agent, sessions=2, batch=2) as (address, server):
     for _ in range(5):
