@@ -172,11 +172,12 @@ class Server:
     spec = None if task else read_spec(message, self._limits.values)
     seed = int(number(message, 'seed', 0, 0, _SEEDS))
     period_ms = number(message, 'period_ms', 50.0, *_PERIODS)
-    if not task and self._lanes.count(lambda key: not key[0]) >= self._limits.unseen:
-      raise InputError(f'{self._limits.unseen} sessions of environments of their own are open; no room for more')
     loop = asyncio.get_running_loop()
     make, spec, prompts = await loop.run_in_executor(
         self._thread, self._agent.rows, task, spec, self._limits.batch if task else 1)
+    # Nothing may be awaited between this and the session's row, or many that come at once would all find room.
+    if not task and self._lanes.count(lambda key: not key[0]) >= self._limits.unseen:
+      raise InputError(f'{self._limits.unseen} sessions of environments of their own are open; no room for more')
     key = task, json.dumps(spec.to_json(), sort_keys=True)
     session = _Session(task, spec, key, self._lanes.take(key, make), prompts, period_ms)
     try:

@@ -175,6 +175,17 @@ def test_limits(agent):
       silent.recv()
 
 
+def test_many_at_once_do_not_get_past_a_limit(agent):
+  with serving(agent, unseen=1) as (address, _), contextlib.ExitStack() as stack:
+    connections = [stack.enter_context(connect(address)) for _ in range(8)]
+    for connection in connections:
+      connection.send(json.dumps({'type': 'open', 'observation': {'way': {'kind': 'discrete', 'num_values': 4}},
+                                  'action': {'kind': 'discrete', 'num_values': 3}}))
+    answers = [json.loads(connection.recv()) for connection in connections]
+  assert sorted(answer['type'] for answer in answers) == ['error'] * 7 + ['opened']
+  assert all('no room for more' in answer['message'] for answer in answers if answer['type'] == 'error')
+
+
 def test_a_token_is_asked_for(agent):
   with serving(agent, token='secret') as (address, _):
     for token in ('', 'wrong'):
