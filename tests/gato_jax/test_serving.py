@@ -20,6 +20,7 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.engine import engine_of
+from gato_jax.acting.policy import Policy
 from gato_jax.agent import Agent
 from gato_jax.config import default_config
 from gato_jax.export.tasks import KnownTask
@@ -158,6 +159,19 @@ def test_a_session_that_dies_gives_its_place_back(agent):
       session.act({'joints': np.zeros(3), 'word': 'fro ' * 100})
     np.testing.assert_array_equal(played(address, 4), alone(agent, 4))
     assert server.counts.sessions == 7
+
+
+def test_a_model_that_fails_takes_its_rows_out_of_use(agent, monkeypatch):
+  def fail(*_):
+    raise RuntimeError('out of memory')
+
+  with serving(agent, batch=2) as (address, server), Session(address, 'robot/reach'):
+    with monkeypatch.context() as broken, pytest.raises(Refused, match='the model failed .out of memory.'):
+      broken.setattr(Policy, 'start', fail)
+      Session(address, 'robot/reach')
+    with Session(address, 'robot/reach'):
+      assert server._lanes.count(lambda task: True) == 2
+    np.testing.assert_array_equal(played(address, 4), alone(agent, 4))
 
 
 def test_limits(agent):
