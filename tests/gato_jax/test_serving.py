@@ -80,6 +80,14 @@ def test_a_start_that_fails_is_raised(agent):
     pass
 
 
+def test_a_robot_is_told_what_its_actions_stand_for(agent, monkeypatch):
+  monkeypatch.setitem(agent.tasks, 'logs', KnownTask(REACH, action_bounds=((-4.0, 0.0), (4.0, 1.0))))
+  with serving(agent, batch=1) as (address, _):
+    for task, bounds in (('logs', [[-4.0, 0.0], [4.0, 1.0]]), ('robot/reach', None)):
+      with Session(address, task) as session:
+        assert session.opened['action_bounds'] == bounds
+
+
 def test_an_episode_after_another_and_an_unseen_environment(agent):
   with serving(agent, batch=1) as (address, _):
     with Session(address, 'robot/reach', seed=3) as session:
