@@ -74,13 +74,15 @@ class Policy:
 
     Raises:
       InputError: `acting.parallel_action_tokens` asks for what training did not show, the vocabulary has no tokens for
-        the task's discrete values, or `acting.prompt_from` is not known.
+        the task's discrete values, `acting.prompt_from` is not known, or `acting.temperature` is negative.
     """
     vocabulary = tokenizer.vocabulary
     for key, spec in {**task.observation, 'action': task.action}.items():
       if spec.kind == 'discrete' and spec.num_values > vocabulary.discrete_size:
         raise InputError(f'{task.name}: {key} has {spec.num_values} values; the vocabulary has tokens for '
                          f'{vocabulary.discrete_size} (data.vocabulary.discrete_size)')
+    if not acting.temperature >= 0:
+      raise InputError(f'acting.temperature is {acting.temperature}: must be 0 or positive')
     ids = vocabulary.action_ids(task.action) if acting.restrict_logits else (0, vocabulary.size)
     hidden_id = vocabulary.hidden_action_id if _in_parallel(acting, hide_actions, task) else None
     self.batch_size = batch_size
