@@ -107,7 +107,8 @@ class Policy:
     Args:
       row: in [0, B).
       seed: of the sampling.
-      prompt: a demonstration, of which the first timesteps are read; None: no prompt. All rows have one or none has.
+      prompt: a demonstration, of which the first or the last timesteps are read (`acting.prompt_from`); None: no
+        prompt. All rows have one or none has.
     """
     runs = [] if prompt is None else self._prompt(prompt)
     if self._cache is None:
@@ -194,13 +195,12 @@ class _Context:
     self._timesteps.append(size)
     self._held = Size(self._held.tokens + size.tokens, self._held.patches + size.patches)
 
-  def make_room(self, size: Size, room: Room) -> bool:
-    """Forgets timesteps until one more fits. Returns whether it does."""
+  def make_room(self, size: Size, room: Room) -> None:
+    """Forgets timesteps until one more fits."""
     while self._timesteps and not self.fits(size, room):
       forgotten = self._timesteps.popleft()
       self.start += forgotten.tokens
       self._held = Size(self._held.tokens - forgotten.tokens, self._held.patches - forgotten.patches)
-    return self.fits(size, room)
 
   def fits(self, size: Size, room: Room) -> bool:
     """Whether one more timestep does."""
