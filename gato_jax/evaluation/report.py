@@ -1,6 +1,7 @@
 """`report.json` and the table in the terminal."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import math
 import pathlib
@@ -26,7 +27,7 @@ def build_report(
 ) -> dict[str, Any]:
   """The report, ready for JSON. What was not measured, because the mixture or the run does not have it, is null."""
   return {
-      'tasks': {name: task.to_json() for name, task in tasks.items()},
+      'tasks': {name: dataclasses.asdict(task) for name, task in tasks.items()},
       'summary': summary(tasks),
       'vqa': {'accuracy': language.vqa_accuracy, 'majority': language.vqa_majority},
       'captions': {'accuracy': language.caption_accuracy, 'cider': language.caption_cider},
