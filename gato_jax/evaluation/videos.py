@@ -21,11 +21,16 @@ def frame_interval(max_steps: int) -> int:
   return -(-max_steps // MAX_FRAMES)
 
 
-def write_gif(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
-  """Writes uint8 [height, width, 3] frames, larger ones reduced by a whole factor to at most MAX_HEIGHT."""
+def reduced(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+  """Frames of uint8 [height, width, 3], larger ones reduced by a whole factor to at most MAX_HEIGHT."""
   factor = -(-frames[0].shape[0] // MAX_HEIGHT)
+  return [frame[::factor, ::factor] for frame in frames]
+
+
+def write_gif(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
+  """Writes the frames, `reduced`."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  imageio.imwrite(path, [frame[::factor, ::factor] for frame in frames], duration=FRAME_MILLISECONDS, loop=0)
+  imageio.imwrite(path, reduced(frames), duration=FRAME_MILLISECONDS, loop=0)
 
 
 def expert_frames(task: str, seed: int) -> list[np.ndarray]:

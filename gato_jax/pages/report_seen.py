@@ -13,7 +13,7 @@ from data_pipelines.environments.registry import has_expert
 from data_pipelines.errors import InputError
 from gato_jax.evaluation.language import Example, answer, caption, draw
 from gato_jax.evaluation.scores import domains
-from gato_jax.evaluation.videos import FRAME_MILLISECONDS, MAX_HEIGHT, expert_frames
+from gato_jax.evaluation.videos import FRAME_MILLISECONDS, expert_frames, reduced
 from gato_jax.pages.page import Markup, element, paragraph, picture
 from gato_jax.pages.report_run import Run
 
@@ -64,8 +64,7 @@ def _expert(task: str, seed: int) -> Sequence[np.ndarray] | str:
 def _video(frames: Sequence[np.ndarray] | str, what: str, who: str) -> Markup:
   if isinstance(frames, str):
     return element('figure', paragraph(frames, class_='quiet'), element('figcaption', who))
-  factor = -(-len(frames[0]) // MAX_HEIGHT)
-  small = [Image.fromarray(frame[::factor, ::factor]) for frame in frames]
+  small = [Image.fromarray(frame) for frame in reduced(frames)]
   moving = element('template', picture(_webp(small), what))
   return element('figure', picture(_webp(small[:1]), f'{what}; {len(frames)} pictures'), moving,
                  element('figcaption', who), class_='video')
