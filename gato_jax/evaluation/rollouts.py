@@ -112,7 +112,13 @@ def group_sizes(environments: int) -> list[int]:
   """Rows of each of the policies that play so many environments at once, to be given to `play`.
 
   They do not depend on the workers: a sum may round differently in a batch of another size.
+
+  Raises:
+    InputError: there are none.
   """
+  if environments < 1:
+    raise InputError('evaluation.episodes and evaluation.environments must be at least 1; to score pictures and text '
+                     'alone, leave the control tasks out of data.mixture')
   return [(environments + 1) // 2] * min(2, environments)
 
 

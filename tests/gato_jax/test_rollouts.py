@@ -183,6 +183,12 @@ def test_no_prompts_are_no_prompt():
   assert play(players(1), make, [101], []) == play(players(1), make, [101], None)
 
 
+def test_nothing_to_play_is_an_error():
+  assert [rollouts.group_sizes(count) for count in (1, 2, 5)] == [[1], [1, 1], [3, 3]]
+  with pytest.raises(InputError, match='evaluation.episodes and evaluation.environments must be at least 1'):
+    rollouts.group_sizes(0)
+
+
 def test_success_counts_once():
   make, _ = environments(score='success')
   assert play(players(2), make, [1, 2, 3, 4]).scores == (1.0, 0.0, 1.0, 0.0)
