@@ -347,6 +347,8 @@ def test_where_it_cannot_go(workdir, folder, tmp_path):
     export(workdir, str(folder))
   with pytest.raises(InputError, match="dtype 'float16'"):
     export(workdir, str(tmp_path / 'x'), dtype='float16')
+  with pytest.raises(InputError, match='--prompts=-1: must be 0'):
+    export(workdir, str(tmp_path / 'x'), prompts=-1)
   (tmp_path / 'x').mkdir()
   with pytest.raises(InputError, match='no checkpoint of step 7'):
     export(workdir, str(tmp_path / 'x'), step=7)
