@@ -8,8 +8,7 @@ import numpy as np
 
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.registry import make, make_expert
-from data_pipelines.environments.simulation import SimulatedEnvironment
-from data_pipelines.environments.specs import Observation, StepResult
+from gato_jax.evaluation.simulators import Drawn
 
 MAX_FRAMES = 120
 MAX_HEIGHT = 256  # pixels
@@ -42,38 +41,8 @@ def expert_frames(task: str, seed: int) -> list[np.ndarray]:
   """
   environment = make(task)
   try:
-    drawn = _Drawn(environment)
+    drawn = Drawn(environment, frame_interval(environment.spec.max_steps))
     collect_episode(drawn, make_expert(environment), seed, noise=False)
     return drawn.frames
   finally:
     environment.close()
-
-
-class _Drawn:
-  """An environment that is drawn as `rollouts.play` draws it, while somebody else plays."""
-
-  def __init__(self, environment: SimulatedEnvironment):
-    self._environment = environment
-    self._every = frame_interval(environment.spec.max_steps)
-    self.frames: list[np.ndarray] = []
-
-  def __getattr__(self, name: str):
-    return getattr(self._environment, name)
-
-  def reset(self, seed: int) -> Observation:
-    observation = self._environment.reset(seed)
-    self._steps = 0
-    self._draw()
-    return observation
-
-  def step(self, action: np.ndarray) -> StepResult:
-    result = self._environment.step(action)
-    self._steps += 1
-    if result.terminated or result.truncated or self._steps % self._every == 0:
-      self._draw()
-    return result
-
-  def _draw(self) -> None:
-    frame = self._environment.render()
-    if frame is not None:
-      self.frames.append(frame)
