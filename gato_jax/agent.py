@@ -215,9 +215,12 @@ class AgentPolicy:
         so are then the actions.
 
     Raises:
-      InputError: an observation does not fit its space.
+      InputError: an observation does not fit its space, or there is not one for each row.
     """
     rows = [observation] if self.batch_size == 1 else list(observation)
+    if len(rows) != self.batch_size:
+      raise InputError(f'{len(rows)} observations for the {self.batch_size} rows of this policy; give one for each, '
+                       'None where an episode has ended')
     observations = [None if row is None else self._spaces.observation(row) for row in rows]
     with self._lock:
       chosen = self._policy.act(observations)

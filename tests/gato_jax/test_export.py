@@ -185,6 +185,8 @@ def test_rows_of_a_batch_are_as_if_alone(folder):
     alone = agent.policy(*space, seed=seed).act(observations[seed - 5])
     np.testing.assert_array_equal(alone, row)
   assert both.act([None, observations[1]])[0] is None
+  with pytest.raises(InputError, match='1 observations for the 2 rows of this policy'):
+    both.act([observations[0]])
 
 
 def test_dm_env_specs(folder):
