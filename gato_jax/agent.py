@@ -14,7 +14,7 @@ from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.environments.action_bounds import rescaled
 from data_pipelines.environments.dm_env_spaces import as_space, is_dm_env
 from data_pipelines.environments.gymnasium_spaces import ActionSpace, ObservationSpace
-from data_pipelines.environments.simulation import check_observation
+from data_pipelines.environments.simulation import check_action, check_observation
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
@@ -281,10 +281,11 @@ class _Spaces:
     return rescaled(own, (self._action.low, self._action.high), self._recorded) if self._recorded else own
 
   def episode(self, prompt: Prompt) -> ControlEpisode:
+    """The prompt as an episode; raises InputError where an observation or an action of it does not fit."""
     if isinstance(prompt, ControlEpisode):
       return prompt
     observations = [self.observation(observation) for observation, _ in prompt]
-    actions = np.stack([self._from_space(action) for _, action in prompt])
+    actions = np.stack([check_action(self.task, self._from_space(action)) for _, action in prompt])
     items = {key: [row[key] for row in observations] for key in self.task.observation}
     columns = {key: values if self.task.observation[key].kind == 'text' else np.stack(values)
                for key, values in items.items()}

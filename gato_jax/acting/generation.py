@@ -111,8 +111,7 @@ class Generator:
     longest = longest or max(len(run) for run in rows)
     if longest + self._sampling.max_tokens > self._length:
       raise InputError(f'{longest} tokens to read and {self._sampling.max_tokens} to write are more than '
-                       f'data.sequence_length={self._length}; shorten the text, make the '
-                       'picture smaller, or write fewer')
+                       f'data.sequence_length={self._length}; shorten the text, shrink the picture or write fewer')
     inputs = lay_out(rows, round_up(longest, LENGTH_MULTIPLE), max(len(run.patches) for run in rows))
     seeds = np.arange(len(rows), dtype=np.uint32) + np.uint32(seed)
     return self._read(self._state, inputs, row_keys(seeds))

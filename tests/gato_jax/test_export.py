@@ -209,6 +209,16 @@ def test_actions_mean_what_they_meant_where_they_were_recorded():
   np.testing.assert_allclose(spaces.action(np.float32([-0.9])), [-2.0])
   shown = spaces.episode([(np.float32([0.5]), np.float32([1.0]))])
   np.testing.assert_allclose(shown.action, [[0.25]])
+  with pytest.raises(InputError, match='it must be finite floats'):
+    spaces.episode([(np.float32([0.5]), np.float32([np.nan]))])
+
+
+def test_a_picture_of_shares_is_not_taken_for_pixels():
+  eye = gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+  spaces = _Spaces(None, eye, gymnasium.spaces.Discrete(2))
+  assert spaces.observation(np.full((16, 16, 3), 7))['observation'].dtype == np.uint8
+  with pytest.raises(InputError, match='values that are no uint8'):
+    spaces.observation(np.full((16, 16, 3), 0.5))
 
 
 def test_a_demonstration_of_ones_own(folder):

@@ -121,11 +121,11 @@ def test_a_period_that_is_missed_is_counted(agent):
     ({'joints': [0, 0, 0], 'word': 3}, 'not text'),
     ({'joints': [0, 0, 0], 'word': '\ud800'}, 'not text'),
     ({'joints': [0, 0, 0], 'word': 'x' * 20_000}, 'not text of at most'),
-    ({'joints': ['a' * 1000, '', ''], 'word': 'to'}, 'is no array'),
+    ({'joints': ['a' * 1000, '', ''], 'word': 'to'}, "observation 'joints': "),
     ({'joints': [0, 0, 0], 'word': 'to', 'more': 1}, "no observation 'more'"),
     ({'joints': {'dtype': 'O', 'shape': [3], 'data': ''}, 'word': 'to'}, "dtype is 'O'"),
     ({'joints': {'dtype': '<f4', 'shape': [2**40], 'data': ''}, 'word': 'to'}, '0 bytes for'),
-    ({'joints': {'dtype': '<f4', 'shape': [3], 'data': '!'}, 'word': 'to'}, 'is no array'),
+    ({'joints': {'dtype': '<f4', 'shape': [3], 'data': '!'}, 'word': 'to'}, "observation 'joints': "),
     ({'joints': [0, 0, 0], 'word': 'fro ' * 100}, 'does not fit'),
 ])
 def test_a_bad_observation_hurts_nobody_else(agent, message, words):
