@@ -16,6 +16,7 @@ from gato_jax.evaluation.scores import domains
 from gato_jax.evaluation.videos import FRAME_MILLISECONDS, expert_frames, reduced
 from gato_jax.pages.page import Markup, element, paragraph, picture
 from gato_jax.pages.report_run import Run
+from gato_jax.pages.report_scores import nothing_played
 
 _EXAMPLES = 12  # of each kind
 _SMALLEST = 128  # screen pixels a side of a picture that is asked about
@@ -25,7 +26,7 @@ _QUALITY = 60
 def rollouts(run: Run) -> Sequence[Any]:
   """Of each domain's first task the agent's first episode, and the expert in the same one."""
   if not run.tasks:
-    return [paragraph('No control task was played in this evaluation.', class_='quiet')]
+    return [nothing_played()]
   task_of = {request.name: request.task_name for request in requests(run.config.data)}
   first = {domain: next(name for name, task in run.tasks.items() if task.domain == domain)
            for domain in domains(run.tasks)}
