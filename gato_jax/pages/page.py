@@ -109,7 +109,7 @@ def picture(image: np.ndarray | bytes, alternative: str, scale: int = 1, **attri
   """A picture, embedded.
 
   Args:
-    image: uint8 [height, width, 3], or the bytes of a PNG, JPEG or GIF file.
+    image: uint8 [height, width, 3], or the bytes of a PNG, JPEG, GIF or WebP file.
     alternative: what it shows, for who does not see it.
     scale: screen pixels a pixel, of which each is drawn as a sharp square.
     **attributes: of the element.
@@ -122,7 +122,7 @@ def picture(image: np.ndarray | bytes, alternative: str, scale: int = 1, **attri
 
 
 def data_uri(file: bytes, kind: str) -> str:
-  """The address that a picture's bytes have of themselves; kind: png, jpeg or gif."""
+  """The address that a picture's bytes have of themselves; kind: png, jpeg, gif or webp."""
   return f'data:image/{kind};base64,{base64.b64encode(file).decode()}'
 
 
