@@ -1,5 +1,6 @@
 """The server on loopback: many sessions at once, each as if alone; and clients that send what they should not."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -27,7 +28,7 @@ from gato_jax.export.tasks import KnownTask
 from gato_jax.model.gato import Gato
 from gato_jax.serving.client import Refused, Session
 from gato_jax.serving.messages import read_message, read_observation, read_spec
-from gato_jax.serving.server import Limits, in_background, run
+from gato_jax.serving.server import Limits, Server, in_background, run
 
 REACH = TaskSpec('robot/reach', 'robot', {'joints': ArraySpec('continuous', (3,)), 'word': ArraySpec('text')},
                  ArraySpec('continuous', (2,)), 100)
@@ -198,14 +199,16 @@ def test_limits(agent):
 
 
 def test_many_at_once_do_not_get_past_a_limit(agent):
-  with serving(agent, unseen=1) as (address, _), contextlib.ExitStack() as stack:
-    connections = [stack.enter_context(connect(address)) for _ in range(8)]
-    for connection in connections:
-      connection.send(json.dumps({'type': 'open', 'observation': {'way': {'kind': 'discrete', 'num_values': 4}},
-                                  'action': {'kind': 'discrete', 'num_values': 3}}))
-    answers = [json.loads(connection.recv()) for connection in connections]
-  assert sorted(answer['type'] for answer in answers) == ['error'] * 7 + ['opened']
-  assert all('no room for more' in answer['message'] for answer in answers if answer['type'] == 'error')
+  message = {'type': 'open', 'observation': {'way': {'kind': 'discrete', 'num_values': 4}},
+             'action': {'kind': 'discrete', 'num_values': 3}}
+
+  async def open_all():
+    server = Server(agent, Limits(unseen=1))
+    return await asyncio.gather(*(server._opened(None, message) for _ in range(3)), return_exceptions=True)
+
+  opened = asyncio.run(open_all())
+  assert sum(isinstance(answer, InputError) and 'no room for more' in str(answer) for answer in opened) == 2
+  assert [answer.prompts for answer in opened if not isinstance(answer, Exception)] == [[]]
 
 
 def test_a_token_is_asked_for(agent):
