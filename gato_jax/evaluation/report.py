@@ -12,6 +12,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
+from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.language import LanguageScores
 from gato_jax.evaluation.published import published_results
 from gato_jax.evaluation.scores import TaskScore, summary
@@ -61,7 +62,7 @@ def training_summary(records: Sequence[Mapping[str, Any]], config: ml_collection
 
 def write_report(report: Mapping[str, Any], path: pathlib.Path) -> None:
   """Writes strict JSON: a NaN anywhere is an error."""
-  path.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n')
+  write_atomically(path, json.dumps(report, indent=2, allow_nan=False) + '\n')
 
 
 def summary_line(report: Mapping[str, Any]) -> str:
