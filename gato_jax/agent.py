@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.datasets.episodes import ControlEpisode
+from data_pipelines.environments.action_bounds import rescaled
 from data_pipelines.environments.dm_env_spaces import as_space, is_dm_env
 from data_pipelines.environments.gymnasium_spaces import ActionSpace, ObservationSpace
-from data_pipelines.environments.simulation import check_observation
+from data_pipelines.environments.simulation import check_action, check_observation
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
@@ -81,7 +82,7 @@ class Agent:
 
     Args:
       observation_space: gymnasium's, or dm_env's observation spec; may be left out for a known `task`.
-      action_space: likewise; actions come back as it has them.
+      action_space: likewise; actions come back as it has them, without it in [-1, 1] of what the task was trained on.
       prompt: a demonstration to start each episode with: an episode, or (observation, action) pairs as the spaces have
         them. A known task has prompts of its own, which are the default; `()` for none.
       task: the name of the known task that this is, see `tasks`: it is then played as training showed it.
@@ -96,7 +97,7 @@ class Agent:
     if known is None and (observation_space is None or action_space is None):
       raise InputError('a policy needs observation_space and action_space, or the name of a known task: '
                        + ', '.join(self.tasks))
-    spaces = _Spaces(known.spec if known else None, observation_space, action_space)
+    spaces = _Spaces(known, observation_space, action_space)
     policy = self._policy(spaces.task, known, batch_size, temperature)
     if prompt is not None:
       prompts = [spaces.episode(prompt)] if len(_steps(prompt)) else []
@@ -214,9 +215,12 @@ class AgentPolicy:
         so are then the actions.
 
     Raises:
-      InputError: an observation does not fit its space.
+      InputError: an observation does not fit its space, or there is not one for each row.
     """
     rows = [observation] if self.batch_size == 1 else list(observation)
+    if len(rows) != self.batch_size:
+      raise InputError(f'{len(rows)} observations for the {self.batch_size} rows of this policy; give one for each, '
+                       'None where an episode has ended')
     observations = [None if row is None else self._spaces.observation(row) for row in rows]
     with self._lock:
       chosen = self._policy.act(observations)
@@ -228,18 +232,19 @@ class _Spaces:
   """Between an environment's values and the tokens' ones.
 
   Args:
-    known: the spec of the task, if it is known.
+    known: the task, if it is known.
     observation_space: may be None for a known task: its values are then observations already.
     action_space: likewise.
   """
 
-  def __init__(self, known: TaskSpec | None, observation_space: Any, action_space: Any):
+  def __init__(self, known: KnownTask | None, observation_space: Any, action_space: Any):
     self._observation = None if observation_space is None else ObservationSpace(_space(observation_space))
     self._action = None if action_space is None else ActionSpace(_space(action_space))
     if known is None:
       assert self._observation is not None and self._action is not None
-      known = TaskSpec('your/task', 'your', self._observation.specs, self._action.spec, max_steps=1)
-    self.task = known
+      known = KnownTask(TaskSpec('your/task', 'your', self._observation.specs, self._action.spec, max_steps=1))
+    self.task = known.spec
+    self._recorded = known.action_bounds
     if self._observation is not None:
       self._require('observation', self._named(self._observation.specs), self.task.observation)
     if self._action is not None:
@@ -263,13 +268,24 @@ class _Spaces:
                        'the environment that it was trained with')
 
   def action(self, action: np.ndarray) -> Any:
-    return action if self._action is None else self._action.to_space(action)
+    if self._action is None:
+      return action
+    if self._recorded:
+      action = rescaled(action, self._recorded, (self._action.low, self._action.high))
+    return self._action.to_space(action)
+
+  def _from_space(self, action: Any) -> np.ndarray:
+    if self._action is None:
+      return action
+    own = self._action.from_space(action)
+    return rescaled(own, (self._action.low, self._action.high), self._recorded) if self._recorded else own
 
   def episode(self, prompt: Prompt) -> ControlEpisode:
+    """The prompt as an episode; raises InputError where an observation or an action of it does not fit."""
     if isinstance(prompt, ControlEpisode):
       return prompt
     observations = [self.observation(observation) for observation, _ in prompt]
-    actions = np.stack([action if self._action is None else self._action.from_space(action) for _, action in prompt])
+    actions = np.stack([check_action(self.task, self._from_space(action)) for _, action in prompt])
     items = {key: [row[key] for row in observations] for key in self.task.observation}
     columns = {key: values if self.task.observation[key].kind == 'text' else np.stack(values)
                for key, values in items.items()}

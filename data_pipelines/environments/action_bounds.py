@@ -22,6 +22,11 @@ def from_unit(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarr
   return low + (np.asarray(action, np.float64) + 1) / 2 * (np.asarray(high, np.float64) - low)
 
 
+def rescaled(action: np.ndarray, bounds: Bounds, others: Bounds) -> np.ndarray:
+  """An action in [-1, 1] of `bounds` as the same one, or the nearest there is, in [-1, 1] of `others`."""
+  return np.clip(to_unit(from_unit(action, *bounds), *others), -1, 1)
+
+
 class RescaledActions:
   """An environment played by one who learned on data with other bounds: an action means here what it meant there.
 
@@ -40,4 +45,4 @@ class RescaledActions:
     return getattr(self._environment, name)
 
   def step(self, action: np.ndarray) -> StepResult:
-    return self._environment.step(np.clip(to_unit(from_unit(action, *self._data), *self._own), -1, 1))
+    return self._environment.step(rescaled(action, self._data, self._own))

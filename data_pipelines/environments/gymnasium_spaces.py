@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.environments.action_bounds import from_unit, to_unit
-from data_pipelines.environments.simulation import DTYPES
+from data_pipelines.environments.simulation import converted
 from data_pipelines.environments.specs import ArraySpec, Observation
 from data_pipelines.errors import InputError
 
@@ -139,7 +139,7 @@ def _as_spec(value: Any, spec: ArraySpec) -> Any:
   array = np.asarray(value)
   if spec.kind == 'image' and array.shape[-1] != 3:
     array = np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array[..., :3]
-  return array.astype(DTYPES[spec.kind])
+  return converted(array, spec.kind)
 
 
 def _assembled(space: Any, numbers: list[float]) -> Any:

@@ -114,6 +114,15 @@ def check_action(spec: TaskSpec, action: Any) -> np.ndarray:
   return np.minimum(np.maximum(array, -1), 1).astype(np.float32)  # three times as fast as np.clip
 
 
+def converted(array: np.ndarray, kind: str) -> np.ndarray:
+  """Numbers as an item of this kind keeps them; raises ValueError where a pixel or a discrete value becomes another."""
+  with np.errstate(invalid='ignore', over='ignore'):
+    result = array.astype(DTYPES[kind])
+  if kind != 'continuous' and (result != array).any():
+    raise ValueError(f'it has values that are no {result.dtype}')
+  return result
+
+
 def check_observation(spec: TaskSpec, observation: Mapping[str, Any]) -> None:
   """Raises InputError naming the task and the key where the observation does not fit its spec."""
   if observation.keys() != spec.observation.keys():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class ArraySpec:
 
   @property
   def size(self) -> int:
-    return int(np.prod(self.shape, dtype=int))
+    return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Text after text, captions of pictures, answers to questions about them."""
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ _PIECE = 4  # tokens that a stream writes at a time
 _HALF_CHARACTER = '\ufffd'  # what bytes that are no character are decoded to
 
 
-class Sampling(NamedTuple):
-  """How text is drawn; fixed at compile time. The defaults are greedy.
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How text is drawn; fixed at compile time. The defaults are greedy. Raises InputError where a setting has no sense.
 
   Attributes:
     max_tokens: an answer is cut off after so many tokens if its end token has not come.
@@ -34,6 +36,13 @@ class Sampling(NamedTuple):
   temperature: float = 0.0
   top_k: int = 0
   top_p: float = 1.0
+
+  def __post_init__(self):
+    for name, fits, rule in (
+        ('max_tokens', self.max_tokens > 0, 'positive'), ('temperature', self.temperature >= 0, '0 or positive'),
+        ('top_k', self.top_k >= 0, '0 or positive'), ('top_p', 0 < self.top_p <= 1, 'in (0, 1]')):
+      if not fits:
+        raise InputError(f'{name} is {getattr(self, name)}: must be {rule}')
 
 
 class Generator:
@@ -71,13 +80,11 @@ class Generator:
 
   def complete(self, texts: Sequence[str], seed: int = 0) -> list[str]:
     """What the model would have the texts go on with."""
-    if not all(texts):
-      raise InputError('an empty text cannot be completed; give it a first word')
-    return self._run([self._tokenizer.document(text, end=False) for text in texts], seed)
+    return self._run([self._document(text) for text in texts], seed)
 
   def stream(self, text: str, seed: int = 0) -> Iterator[str]:
     """What `complete` gives for one text, piece by piece as it is written."""
-    written, shown = self._start([self._tokenizer.document(text, end=False)], seed), ''
+    written, shown = self._start([self._document(text)], seed), ''
     while not written.ended:
       written = self._go_on(written, written.step + _PIECE)
       [whole] = self._texts(written)
@@ -85,6 +92,11 @@ class Generator:
       if not whole.endswith(_HALF_CHARACTER) or written.ended:
         yield whole[len(shown):]
         shown = whole
+
+  def _document(self, text: str) -> Tokens:
+    if not text:
+      raise InputError('an empty text cannot be completed; give it a first word')
+    return self._tokenizer.document(text, end=False)
 
   def _run(self, runs: Sequence[Tokens], seed: int) -> list[str]:
     texts = []
@@ -99,7 +111,7 @@ class Generator:
     longest = longest or max(len(run) for run in rows)
     if longest + self._sampling.max_tokens > self._length:
       raise InputError(f'{longest} tokens to read and {self._sampling.max_tokens} to write are more than '
-                       f'data.sequence_length={self._length}; shorten the text or write fewer')
+                       f'data.sequence_length={self._length}; shorten the text, shrink the picture or write fewer')
     inputs = lay_out(rows, round_up(longest, LENGTH_MULTIPLE), max(len(run.patches) for run in rows))
     seeds = np.arange(len(rows), dtype=np.uint32) + np.uint32(seed)
     return self._read(self._state, inputs, row_keys(seeds))

@@ -74,13 +74,15 @@ class Policy:
 
     Raises:
       InputError: `acting.parallel_action_tokens` asks for what training did not show, the vocabulary has no tokens for
-        the task's discrete values, or `acting.prompt_from` is not known.
+        the task's discrete values, `acting.prompt_from` is not known, or `acting.temperature` is negative.
     """
     vocabulary = tokenizer.vocabulary
     for key, spec in {**task.observation, 'action': task.action}.items():
       if spec.kind == 'discrete' and spec.num_values > vocabulary.discrete_size:
         raise InputError(f'{task.name}: {key} has {spec.num_values} values; the vocabulary has tokens for '
                          f'{vocabulary.discrete_size} (data.vocabulary.discrete_size)')
+    if not acting.temperature >= 0:
+      raise InputError(f'acting.temperature is {acting.temperature}: must be 0 or positive')
     ids = vocabulary.action_ids(task.action) if acting.restrict_logits else (0, vocabulary.size)
     hidden_id = vocabulary.hidden_action_id if _in_parallel(acting, hide_actions, task) else None
     self.batch_size = batch_size
@@ -105,7 +107,8 @@ class Policy:
     Args:
       row: in [0, B).
       seed: of the sampling.
-      prompt: a demonstration, of which the first timesteps are read; None: no prompt. All rows have one or none has.
+      prompt: a demonstration, of which the first or the last timesteps are read (`acting.prompt_from`); None: no
+        prompt. All rows have one or none has.
     """
     runs = [] if prompt is None else self._prompt(prompt)
     if self._cache is None:
@@ -192,13 +195,12 @@ class _Context:
     self._timesteps.append(size)
     self._held = Size(self._held.tokens + size.tokens, self._held.patches + size.patches)
 
-  def make_room(self, size: Size, room: Room) -> bool:
-    """Forgets timesteps until one more fits. Returns whether it does."""
+  def make_room(self, size: Size, room: Room) -> None:
+    """Forgets timesteps until one more fits."""
     while self._timesteps and not self.fits(size, room):
       forgotten = self._timesteps.popleft()
       self.start += forgotten.tokens
       self._held = Size(self._held.tokens - forgotten.tokens, self._held.patches - forgotten.patches)
-    return self.fits(size, room)
 
   def fits(self, size: Size, room: Room) -> bool:
     """Whether one more timestep does."""

@@ -1,8 +1,6 @@
 """Scores by training step: the reports that the evaluations of a run's checkpoints left."""
 
 from collections.abc import Sequence
-import json
-import logging
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,9 +8,6 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from gato_jax.evaluation.plots import colours, save
-
-LOGGER = logging.getLogger(__name__)
-STEPS = 'steps'  # folder of a folder a step
 
 
 class Curve(NamedTuple):
@@ -27,22 +22,6 @@ class Curve(NamedTuple):
   name: str
   steps: np.ndarray
   values: np.ndarray
-
-
-def read_reports(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """The reports of all evaluated steps in the order of the steps.
-
-  Args:
-    folder: `evaluation` of a workdir.
-  """
-  reports = []
-  for path in folder.glob(f'{STEPS}/*/report.json'):
-    try:
-      report = json.loads(path.read_text(encoding='utf-8'))
-      reports.append((report['step'], report))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      LOGGER.warning('%s cannot be read (%r); left out', path, error)
-  return [report for _, report in sorted(reports, key=lambda pair: pair[0])]
 
 
 def control_curves(reports: Sequence[dict[str, Any]]) -> list[Curve]:

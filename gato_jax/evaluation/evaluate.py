@@ -10,16 +10,14 @@ from rich.console import Console
 
 from data_pipelines.environments.specs import TaskSpec
 from gato_jax.evaluation import control, tasks
-from gato_jax.evaluation.curves import STEPS, plot_curves, read_reports
+from gato_jax.evaluation.curves import plot_curves
 from gato_jax.evaluation.kept import Checkpoint, KeptResults
 from gato_jax.evaluation.plots import plot_figure_5, plot_loss, plot_scores
 from gato_jax.evaluation.report import build_report, print_report, summary_line, training_summary, write_report
+from gato_jax.evaluation.report_files import FOLDER, REPORT, read_reports, step_folder
 from gato_jax.evaluation.scoring import Scores, score_checkpoint
 from gato_jax.training.metrics import read_records
 from gato_jax.training.restore import load_trained
-
-FOLDER = 'evaluation'
-REPORT = 'report.json'
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None = None, *, again: bool = False,
@@ -48,7 +46,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
   specs = tasks.task_specs(played)
   references = tasks.references(specs)
   folder = pathlib.Path(workdir) / FOLDER
-  kept = KeptResults(folder / STEPS / str(checkpoint.step))
+  kept = KeptResults(step_folder(folder, checkpoint.step))
   if again:
     kept.clear()
   videos = {} if brief else {
@@ -94,7 +92,7 @@ def _draw(folder: pathlib.Path, of_step: pathlib.Path, scores: Scores, specs: Ma
 
 
 def _print_files(folder: pathlib.Path, specs: Mapping[str, TaskSpec], console: Console) -> None:
-  console.print(f'{folder}: report.json, loss.png, scores.png, figure_5.png, curves.png', highlight=False)
+  console.print(f'{folder}: {REPORT}, loss.png, scores.png, figure_5.png, curves.png', highlight=False)
   for domain in tasks.one_a_domain(specs):
     video = folder / f'{domain}.gif'
     drawn = 'first episode' if video.exists() else 'no video: this suite needs OpenGL (EGL or OSMesa) to draw'

@@ -227,8 +227,8 @@ def _of_kind(sources: Sequence[EpisodeSource], kind: str) -> list[EpisodeSource]
   return [source for source in sources if source.kind == kind]
 
 
-def _draw(sources: Sequence[EpisodeSource], count: int, rng: np.random.Generator) -> Iterator[Episode]:
-  """`count` episodes of all sources together, or all there are."""
+def _draw(sources: Sequence[EpisodeSource], count: int | None, rng: np.random.Generator) -> Iterator[Episode]:
+  """`count` episodes of all sources together, or all there are, in random order; each is read when it is asked for."""
   places = [(source, index) for source in sources for index in range(len(source))]
   for i in rng.permutation(len(places))[:count]:
     source, index = places[i]
@@ -237,11 +237,9 @@ def _draw(sources: Sequence[EpisodeSource], count: int, rng: np.random.Generator
 
 def _texts(sources: Sequence[EpisodeSource], characters: int, rng: np.random.Generator) -> list[str]:
   """Documents in random order up to so many characters in all; the last one is cut."""
-  places = [(source, index) for source in sources for index in range(len(source))]
   texts: list[str] = []
-  for i in rng.permutation(len(places)):
-    source, index = places[i]
-    text = source[index].text[:characters]
+  for document in _draw(sources, None, rng):
+    text = document.text[:characters]
     if text:
       texts.append(text)
     characters -= len(text)

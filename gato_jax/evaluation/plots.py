@@ -1,6 +1,7 @@
 """The pictures of an evaluation: loss by dataset, score by task, and the paper's figure 5. Drawn without a display."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
 import pathlib
 from typing import Any
 
@@ -51,7 +52,8 @@ def plot_figure_5(tasks: Mapping[str, TaskScore], path: pathlib.Path) -> None:
   figure = Figure(figsize=(7, 4.5), layout='constrained')
   axes = figure.subplots()
   if counts:
-    axes.stackplot(thresholds, *counts.values(), labels=list(counts), colors=colours()[: len(counts)], step='pre')
+    axes.stackplot(thresholds, *counts.values(), labels=list(counts), step='pre',
+                   colors=list(itertools.islice(colours(), len(counts))))
     figure.legend(frameon=False, loc='outside right upper')
   axes.axvline(50, color='0.2', linestyle='--', linewidth=1)
   axes.set(xlim=(0, 100), ylim=(0, max(1, len(tasks))), xlabel='share of expert score, %',
@@ -81,9 +83,9 @@ def rolling_mean(values: np.ndarray) -> np.ndarray:
   return np.convolve(padded, np.full(width, 1 / width), mode='valid')
 
 
-def colours() -> list:
-  """Of lines that are told apart."""
-  return list(matplotlib.colormaps['tab20'].colors[::2] + matplotlib.colormaps['tab20'].colors[1::2])
+def colours() -> Iterator[tuple[float, float, float]]:
+  """Of lines that are told apart: 20, again and again."""
+  return itertools.cycle(matplotlib.colormaps['tab20'].colors[::2] + matplotlib.colormaps['tab20'].colors[1::2])
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """`report.json` and the table in the terminal."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import math
 import pathlib
@@ -11,6 +12,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
+from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.language import LanguageScores
 from gato_jax.evaluation.published import published_results
 from gato_jax.evaluation.scores import TaskScore, summary
@@ -26,7 +28,7 @@ def build_report(
 ) -> dict[str, Any]:
   """The report, ready for JSON. What was not measured, because the mixture or the run does not have it, is null."""
   return {
-      'tasks': {name: task.to_json() for name, task in tasks.items()},
+      'tasks': {name: dataclasses.asdict(task) for name, task in tasks.items()},
       'summary': summary(tasks),
       'vqa': {'accuracy': language.vqa_accuracy, 'majority': language.vqa_majority},
       'captions': {'accuracy': language.caption_accuracy, 'cider': language.caption_cider},
@@ -60,7 +62,7 @@ def training_summary(records: Sequence[Mapping[str, Any]], config: ml_collection
 
 def write_report(report: Mapping[str, Any], path: pathlib.Path) -> None:
   """Writes strict JSON: a NaN anywhere is an error."""
-  path.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n')
+  write_atomically(path, json.dumps(report, indent=2, allow_nan=False) + '\n')
 
 
 def summary_line(report: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def play(
     task: its name, for messages.
     make: makes one environment; must pickle if there are workers. Called at most once a row, and again after a crash.
     seeds: of the environment's reset and of the policy's sampling.
-    prompts: a pool of demonstrations; episode i starts with prompt i modulo their number.
+    prompts: a pool of demonstrations; episode i starts with prompt i modulo their number. None or empty: no prompts.
     workers: processes that the environments are in; 0: this one.
     frame_every: keep a picture of the first episode every so many steps; 0: none.
 
@@ -112,7 +112,13 @@ def group_sizes(environments: int) -> list[int]:
   """Rows of each of the policies that play so many environments at once, to be given to `play`.
 
   They do not depend on the workers: a sum may round differently in a batch of another size.
+
+  Raises:
+    InputError: there are none.
   """
+  if environments < 1:
+    raise InputError('evaluation.episodes and evaluation.environments must be at least 1; to score pictures and text '
+                     'alone, leave the control tasks out of data.mixture')
   return [(environments + 1) // 2] * min(2, environments)
 
 
@@ -154,7 +160,8 @@ class _Episodes:
       return None
     index = self._pending.popleft()
     self._attempts[index] += 1
-    player.start(row, self._seeds[index], self._prompts and self._prompts[index % len(self._prompts)])
+    prompt = self._prompts[index % len(self._prompts)] if self._prompts else None
+    player.start(row, self._seeds[index], prompt)
     return index, Reset(self._seeds[index], 0 if index else self._frame_every)
 
   def end(self, index: int, outcome: Outcome) -> None:

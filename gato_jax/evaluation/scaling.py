@@ -10,8 +10,9 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from gato_jax.dry_run import parameter_count
-from gato_jax.evaluation.curves import read_reports
 from gato_jax.evaluation.plots import colours, save
+from gato_jax.evaluation.report_files import FOLDER as EVALUATION_FOLDER
+from gato_jax.evaluation.report_files import read_reports
 from gato_jax.named_runs import named_runs
 from gato_jax.training.checkpoint import parameter_reader
 from gato_jax.training.compatibility import config_of
@@ -81,7 +82,7 @@ def _config(workdir: str) -> Any:
 def _curves(workdir: str) -> dict[str, list[list[float]]]:
   records = read_records(workdir)
   tokens = [record['tokens'] for record in records]
-  reports = [report for report in read_reports(pathlib.Path(workdir) / 'evaluation')
+  reports = [report for report in read_reports(pathlib.Path(workdir) / EVALUATION_FOLDER)
              if report['summary']['mean_by_domain']]
   places = np.interp([report['step'] for report in reports], [record['step'] for record in records], tokens)
   means = [float(np.mean(list(report['summary']['mean_by_domain'].values()))) for report in reports]

@@ -40,9 +40,6 @@ class TaskScore:
   interval: Interval | None = None
   human_normalised: float | None = None
 
-  def to_json(self) -> dict[str, Any]:
-    return dataclasses.asdict(self)
-
 
 def normalised_score(score: float, random: float, expert: float) -> float:
   """`100 * (score - random) / (expert - random)`; not clipped: above the expert is above 100.

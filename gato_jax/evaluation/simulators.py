@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import multiprocessing
 from multiprocessing.connection import Connection
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from data_pipelines.environments.specs import Environment, Observation
+from data_pipelines.environments.specs import Environment, Observation, StepResult
 
 
 class Reset(NamedTuple):
@@ -201,35 +201,60 @@ class _Seat:
       moment = self._reset(*command) if isinstance(command, Reset) else self._step(command)
     except Exception as error:  # physics that diverged, a lost native handle
       moment = _crash(repr(error))
+      with contextlib.suppress(Exception):  # it may be too broken for that
+        self.environment.close()
       self.environment = self._make()
     self._playing = moment.outcome is None
     return moment
 
   def _reset(self, seed: int, frame_every: int) -> Moment:
     self._score, self._length = 0.0, 0
-    self._frames: list[np.ndarray] = []
-    self._frame_every = frame_every
-    observation = self.environment.reset(seed)
-    self._draw()
-    return Moment(observation)
+    self._drawn = Drawn(self.environment, frame_every)
+    return Moment(self._drawn.reset(seed))
 
   def _step(self, action: np.ndarray) -> Moment:
-    result = self.environment.step(action)
+    result = self._drawn.step(action)
     by_success = self.environment.spec.score == 'success'
     self._length += 1
     self._score = float(result.success) if by_success else self._score + float(result.reward)
-    ended = result.terminated or result.truncated
-    if self._frame_every and (ended or self._length % self._frame_every == 0):
-      self._draw()
-    if not ended:
+    if not (result.terminated or result.truncated):
       return Moment(result.observation)
-    return Moment(outcome=Outcome(self._score, self._length, frames=tuple(self._frames)))
+    return Moment(outcome=Outcome(self._score, self._length, frames=tuple(self._drawn.frames)))
+
+
+class Drawn:
+  """An environment that is drawn while somebody plays it.
+
+  Args:
+    environment: what is played.
+    every: steps between pictures, besides those of the episode's start and end; 0: none are drawn.
+  """
+
+  def __init__(self, environment: Environment, every: int):
+    self._environment = environment
+    self._every = every
+    self.frames: list[np.ndarray] = []
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._environment, name)
+
+  def reset(self, seed: int) -> Observation:
+    observation = self._environment.reset(seed)
+    self._steps = 0
+    self._draw()
+    return observation
+
+  def step(self, action: np.ndarray) -> StepResult:
+    result = self._environment.step(action)
+    self._steps += 1
+    if self._every and (result.terminated or result.truncated or self._steps % self._every == 0):
+      self._draw()
+    return result
 
   def _draw(self) -> None:
-    if self._frame_every:
-      frame = self.environment.render()
-      if frame is not None:
-        self._frames.append(frame)
+    frame = self._environment.render() if self._every else None
+    if frame is not None:
+      self.frames.append(frame)
 
 
 def _crash(error: str) -> Moment:

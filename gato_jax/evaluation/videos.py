@@ -8,8 +8,7 @@ import numpy as np
 
 from data_pipelines.environments.collection import collect_episode
 from data_pipelines.environments.registry import make, make_expert
-from data_pipelines.environments.simulation import SimulatedEnvironment
-from data_pipelines.environments.specs import Observation, StepResult
+from gato_jax.evaluation.simulators import Drawn
 
 MAX_FRAMES = 120
 MAX_HEIGHT = 256  # pixels
@@ -21,11 +20,16 @@ def frame_interval(max_steps: int) -> int:
   return -(-max_steps // MAX_FRAMES)
 
 
-def write_gif(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
-  """Writes uint8 [height, width, 3] frames, larger ones reduced by a whole factor to at most MAX_HEIGHT."""
+def reduced(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+  """Frames of uint8 [height, width, 3], larger ones reduced by a whole factor to at most MAX_HEIGHT."""
   factor = -(-frames[0].shape[0] // MAX_HEIGHT)
+  return [frame[::factor, ::factor] for frame in frames]
+
+
+def write_gif(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
+  """Writes the frames, `reduced`."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  imageio.imwrite(path, [frame[::factor, ::factor] for frame in frames], duration=FRAME_MILLISECONDS, loop=0)
+  imageio.imwrite(path, reduced(frames), duration=FRAME_MILLISECONDS, loop=0)
 
 
 def expert_frames(task: str, seed: int) -> list[np.ndarray]:
@@ -37,38 +41,8 @@ def expert_frames(task: str, seed: int) -> list[np.ndarray]:
   """
   environment = make(task)
   try:
-    drawn = _Drawn(environment)
+    drawn = Drawn(environment, frame_interval(environment.spec.max_steps))
     collect_episode(drawn, make_expert(environment), seed, noise=False)
     return drawn.frames
   finally:
     environment.close()
-
-
-class _Drawn:
-  """An environment that is drawn as `rollouts.play` draws it, while somebody else plays."""
-
-  def __init__(self, environment: SimulatedEnvironment):
-    self._environment = environment
-    self._every = frame_interval(environment.spec.max_steps)
-    self.frames: list[np.ndarray] = []
-
-  def __getattr__(self, name: str):
-    return getattr(self._environment, name)
-
-  def reset(self, seed: int) -> Observation:
-    observation = self._environment.reset(seed)
-    self._steps = 0
-    self._draw()
-    return observation
-
-  def step(self, action: np.ndarray) -> StepResult:
-    result = self._environment.step(action)
-    self._steps += 1
-    if result.terminated or result.truncated or self._steps % self._every == 0:
-      self._draw()
-    return result
-
-  def _draw(self) -> None:
-    frame = self._environment.render()
-    if frame is not None:
-      self.frames.append(frame)

@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from data_pipelines.datasets.catalogue import dataset_type, entry_shares
+from gato_jax.evaluation.report_files import FOLDER, REPORT, step_folder
 from gato_jax.export.tasks import KnownTask
 
 _CARD = '''# {name}
@@ -51,10 +52,10 @@ The weights are under Apache-2.0, as gato_jax is. The data keep the licences abo
 
 def model_card(workdir: pathlib.Path, step: int, parameters: int, dtype: str, config: ml_collections.ConfigDict,
                tasks: Mapping[str, KnownTask]) -> str:
-  """Markdown; the scores are those of `workdir`'s report, if it has one."""
+  """Markdown; the scores are those of `workdir`'s report of this step, if it was evaluated."""
   return _CARD.format(
       name=config.name, parameters=parameters, dtype=dtype, layers=config.model.layers, width=config.model.width,
-      length=config.data.sequence_length, step=step, data=_data_rows(config), scores=_scores(workdir, tasks))
+      length=config.data.sequence_length, step=step, data=_data_rows(config), scores=_scores(workdir, step, tasks))
 
 
 def _data_rows(config: ml_collections.ConfigDict) -> str:
@@ -67,9 +68,8 @@ def _data_rows(config: ml_collections.ConfigDict) -> str:
   return '\n'.join(rows)
 
 
-def _scores(workdir: pathlib.Path, tasks: Mapping[str, KnownTask]) -> str:
-  # By its path: the report is evaluation's, which this does not import.
-  path = workdir / 'evaluation' / 'report.json'
+def _scores(workdir: pathlib.Path, step: int, tasks: Mapping[str, KnownTask]) -> str:
+  path = step_folder(workdir / FOLDER, step) / REPORT
   if not path.is_file():
     return f'Not measured. It was trained on {len(tasks)} control tasks.'
   report = json.loads(path.read_text())

@@ -57,10 +57,12 @@ def export(workdir: str, out: str, *, data_dir: str = '', step: int | None = Non
     the folder.
 
   Raises:
-    InputError: there is no such checkpoint, or no such dtype, or the folder is in use.
+    InputError: there is no such checkpoint, or no such dtype, or the folder is in use; or `prompts` is negative.
   """
   if dtype not in DTYPES:
     raise InputError(f'dtype {dtype!r}: it is one of {", ".join(DTYPES)}')
+  if prompts < 0:
+    raise InputError(f'--prompts={prompts}: must be 0, for none, or positive')
   console = console or Console()
   target = pathlib.Path(out).resolve()
   with _whole_or_nothing(target) as folder, parameter_reader(workdir, step) as reader:
@@ -143,8 +145,8 @@ def _write_tasks(folder: pathlib.Path, config: ml_collections.ConfigDict, tokeni
   write_tasks(folder, tasks)
   console.print(f'{len(tasks)} control tasks, {len(counts)} of them with prompts ({size / 1e6:.1f} MB)')
   if len(counts) < len(tasks) and prompts:
-    console.print(f'no datasets in {config.data.dir} for the prompts of {len(tasks) - len(counts)} tasks; name the '
-                  'place with --data_dir, or ask for none with --prompts=0')
+    console.print(f'{len(tasks) - len(counts)} tasks have no prompts, as {config.data.dir} has no successful '
+                  'demonstrations of them; if their datasets are elsewhere, name the place with --data_dir')
   if missing:
     console.print(f'left out, as only their datasets describe them, which are not there: {", ".join(missing)}')
   return tasks

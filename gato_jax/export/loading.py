@@ -4,7 +4,6 @@ import pathlib
 from typing import Any
 
 from flax import nnx
-import jax.numpy as jnp
 import ml_collections
 
 from data_pipelines.errors import InputError
@@ -28,7 +27,7 @@ def load_export(folder: pathlib.Path) -> Trained:
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   definition = define_model(config.model, tokenizer.vocabulary)
   shapes = {name: leaf.shape for name, leaf in names(nnx.to_pure_dict(definition.abstract)).items()}
-  parameters = nested(read_weights(folder, shapes, lambda _, tensor: jnp.asarray(tensor)))
+  parameters = nested(read_weights(folder, shapes))
   return Trained(definition.build(parameters), tokenizer, config, content['step'])
 
 

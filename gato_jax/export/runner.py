@@ -42,7 +42,7 @@ def load(path: str) -> Agent:
   programs = {name: _program(folder / FOLDER / f'{name}{SUFFIX}') for name in PROGRAMS}
   (shapes,), _ = jax.tree.unflatten(programs['prepare'].in_tree, programs['prepare'].in_avals)
   shapes = {name: aval.shape for name, aval in shapes.items()}
-  weights = read_weights(folder, shapes, lambda _, array: jnp.asarray(array))
+  weights = read_weights(folder, shapes)
   engine = Engine(functools.partial(_Decoder, programs), jax.jit(programs['prepare'].call)(weights))
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   return Agent(engine, tokenizer, config, read_tasks(folder), functools.partial(read_prompts, folder), content['step'])

@@ -87,11 +87,10 @@ def known_tasks(config: Any) -> tuple[dict[str, KnownTask], list[str]]:
 
 def demonstrations_of(config: Any, name: str, count: int) -> list[ControlEpisode]:
   """The first demonstrations of a task of the mixture, from its dataset."""
-  from data_pipelines.datasets.catalogue import requests
   from data_pipelines.datasets.sources import open_source
+  from gato_jax.evaluation.tasks import request_named
 
-  request = next(request for request in requests(config.data) if request.name == name)
-  return demonstrations(open_source(request, config.data.dir, 'train'), count)
+  return demonstrations(open_source(request_named(config, name), config.data.dir, 'train'), count)
 
 
 def write_tasks(folder: pathlib.Path, tasks: Mapping[str, KnownTask]) -> None:

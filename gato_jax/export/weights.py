@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -70,14 +71,12 @@ def write_weights(folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], r
   return total
 
 
-def read_weights(folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]],
-                 place: Callable[[str, np.ndarray], Any]) -> dict[str, Any]:
-  """All tensors by name, one after the other.
+def read_weights(folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+  """All tensors by name, float32 on the first device, where they are put one after the other.
 
   Args:
     folder: of an export.
     shapes: name -> shape of the tensors that must be there, and no others.
-    place: what becomes of a float32 tensor; it must not keep it if memory is to stay low.
 
   Raises:
     InputError: files are missing or damaged, or hold other tensors than `shapes`.
@@ -88,7 +87,7 @@ def read_weights(folder: pathlib.Path, shapes: Mapping[str, tuple[int, ...]],
                      'only. Export again')
   for file in sorted(set(weight_map.values())):
     _check_file(folder / file, {name: shapes[name] for name in shapes if weight_map[name] == file})
-  return {name: place(name, tensor) for name, tensor in _tensors(folder, weight_map)}
+  return {name: jnp.asarray(tensor) for name, tensor in _tensors(folder, weight_map)}
 
 
 def read_json(path: pathlib.Path) -> Any:

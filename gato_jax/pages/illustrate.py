@@ -9,7 +9,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.explained_rows import RowReader
 from gato_jax.pages import sequence_sections, token_sections
 from gato_jax.pages.examples import Examples, collect
-from gato_jax.pages.page import Markup, data, data_uri, element, page, png
+from gato_jax.pages.page import Markup, data, data_uri, element, page, png, writing
 from gato_jax.training.checkpoint_place import checkpoint_folder
 from gato_jax.training.compatibility import check_vocabulary, describe_vocabulary
 from gato_jax.training.restore import Trained, load_trained
@@ -28,17 +28,21 @@ def illustrate(config: Any, workdir: str, out: str = '', rows: int = 8) -> pathl
     rows: packed rows to show.
 
   Raises:
-    InputError: a dataset is missing, the checkpoint has another vocabulary, or `rows` is below 1.
+    InputError: a dataset is missing, the checkpoint has another vocabulary, `rows` is below 1, or the file cannot be
+      written.
   """
   if rows < 1:
     raise InputError(f'--rows={rows}: at least one row is needed')
+  path = pathlib.Path(out or os.path.join(workdir, 'illustrate.html'))
+  with writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
   reader = RowReader(config.data, open_sources(config.data, 'train'), open_tokenizer(config.data), config.seed)
   trained = load_trained(workdir) if checkpoint_folder(workdir).is_dir() else None
   if trained:
     check_vocabulary(describe_vocabulary(trained.tokenizer), describe_vocabulary(reader.tokenizer))
-  path = pathlib.Path(out or os.path.join(workdir, 'illustrate.html'))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(build_page(config, reader, rows, trained), encoding='utf-8')
+  text = build_page(config, reader, rows, trained)
+  with writing(path):
+    path.write_text(text, encoding='utf-8')
   return path
 
 

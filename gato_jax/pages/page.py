@@ -1,15 +1,19 @@
 """One self-contained HTML file: its frame, and the elements that it is made of. All text is escaped on its way in."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import html
 import importlib.resources
 import io
 import json
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from data_pipelines.errors import InputError
 
 _VOID = ('br', 'img', 'input', 'meta')
 # Nothing is fetched from anywhere, and no script but the page's own is run.
@@ -105,7 +109,7 @@ def picture(image: np.ndarray | bytes, alternative: str, scale: int = 1, **attri
   """A picture, embedded.
 
   Args:
-    image: uint8 [height, width, 3], or the bytes of a PNG, JPEG or GIF file.
+    image: uint8 [height, width, 3], or the bytes of a PNG, JPEG, GIF or WebP file.
     alternative: what it shows, for who does not see it.
     scale: screen pixels a pixel, of which each is drawn as a sharp square.
     **attributes: of the element.
@@ -118,7 +122,7 @@ def picture(image: np.ndarray | bytes, alternative: str, scale: int = 1, **attri
 
 
 def data_uri(file: bytes, kind: str) -> str:
-  """The address that a picture's bytes have of themselves; kind: png, jpeg or gif."""
+  """The address that a picture's bytes have of themselves; kind: png, jpeg, gif or webp."""
   return f'data:image/{kind};base64,{base64.b64encode(file).decode()}'
 
 
@@ -168,6 +172,15 @@ def page(title: str, lead: Any, sections: Sequence[Section], *, styles: Sequence
       element('footer', paragraph(footer)) if footer else '',
       *(element('script', Markup(resource(name))) for name in scripts))
   return f'<!DOCTYPE html>\n{element("html", head, body, lang="en")}\n'
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Raises InputError where a page cannot be written there."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError(f'{path} cannot be written ({error}); give --out=FILE') from error
 
 
 def _section(section: Section) -> Markup:

@@ -1,7 +1,6 @@
 """`gato-jax report`: one page of what a run left behind, and of what its weights do now."""
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import pathlib
 from typing import Any
 
@@ -16,7 +15,7 @@ from gato_jax.pages import (
     report_seen,
     report_training,
 )
-from gato_jax.pages.page import Section, page, paragraph
+from gato_jax.pages.page import Section, page, paragraph, writing
 from gato_jax.pages.report_run import Run, read_run
 
 LARGEST = 15_000_000  # bytes
@@ -37,12 +36,12 @@ def write_report_page(config: ml_collections.ConfigDict, workdir: str, out: str 
   """
   run = read_run(config, workdir)
   path = pathlib.Path(out) if out else run.folder / 'report.html'
-  with _clear_errors(path):
+  with writing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
   text = report_page(run)
   if len(text.encode()) > LARGEST:
     raise InputError(f'the page has {len(text.encode()):,} bytes, over {LARGEST:,}: evaluate fewer domains at once')
-  with _clear_errors(path):
+  with writing(path):
     path.write_text(text, encoding='utf-8')
   return path
 
@@ -67,14 +66,6 @@ def report_page(run: Run) -> str:
   name = run.config.get('name') or run.workdir.name
   return page(f'{name}: what it can do', report_scores.lead(run), made, styles=['report.css'], scripts=['report.js'],
               footer=f'Written by gato-jax report from the run {run.workdir.name}.')
-
-
-@contextlib.contextmanager
-def _clear_errors(path: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise InputError(f'{path} cannot be written ({error}); give --out=FILE') from error
 
 
 def _content(build: Callable[[Run], Sequence[Any]], run: Run) -> Sequence[Any]:

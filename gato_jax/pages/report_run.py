@@ -9,9 +9,8 @@ import ml_collections
 
 from data_pipelines.environments.registry import register
 from data_pipelines.errors import InputError
-from gato_jax.evaluation.curves import read_reports
-from gato_jax.evaluation.evaluate import FOLDER
 from gato_jax.evaluation.probing import Subject, open_subject
+from gato_jax.evaluation.report_files import FOLDER, REPORT, read_reports
 from gato_jax.evaluation.scores import TaskScore
 from gato_jax.training.metrics import read_records
 
@@ -26,7 +25,7 @@ class Run(NamedTuple):
     tasks: the scores in it.
     reports: of all steps that were evaluated, in their order.
     records: of the training.
-    config: that of the evaluation, which has the training's model and mixture; frozen.
+    config: that of the evaluation, which has the training's model and mixture.
     subject: weights and data; raises InputError where there are none.
   """
 
@@ -48,7 +47,7 @@ def read_run(config: ml_collections.ConfigDict, workdir: str) -> Run:
   """
   register(config.data.environments)
   folder = pathlib.Path(workdir) / FOLDER
-  path = folder / 'report.json'
+  path = folder / REPORT
   if not path.exists():
     raise InputError(f'{path} is not there; `gato-jax evaluate --config=... --workdir={workdir}` makes it')
   try:

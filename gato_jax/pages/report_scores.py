@@ -40,7 +40,7 @@ def lead(run: Run) -> Markup:
 def figure_5(run: Run) -> Sequence[Any]:
   """How many tasks reach each share of the expert's score; a slider reads the plot."""
   if not run.tasks:
-    return [_nothing_played()]
+    return [nothing_played()]
   counts = tasks_at_or_above(run.tasks, _THRESHOLDS)
   total = sum(counts.values())
   text = (f'{int(total[0])} of {len(run.tasks)} tasks are at random or above, {int(total[50])} at half of the '
@@ -84,7 +84,7 @@ def _figure_5_plot(counts: dict[str, np.ndarray], tasks: int, text: str) -> Mark
 def by_domain(run: Run) -> Sequence[Any]:
   """Means with intervals beside what others published."""
   if not run.tasks:
-    return [_nothing_played()]
+    return [nothing_played()]
   total, published = summary(run.tasks), list(published_results())
   human = total['human_normalised_by_domain']
   means, intervals = total['mean_by_domain'], total['interval_by_domain']
@@ -112,7 +112,7 @@ def by_domain(run: Run) -> Sequence[Any]:
 def by_task(run: Run) -> Sequence[Any]:
   """Every task; a domain's are folded away where there are many."""
   if not run.tasks:
-    return [_nothing_played()]
+    return [nothing_played()]
   folded = []
   for domain in domains(run.tasks):
     tasks = {name: task for name, task in run.tasks.items() if task.domain == domain}
@@ -190,7 +190,8 @@ def _about_intervals(tasks: dict[str, TaskScore]) -> str:
           'scored the same, the interval is empty.')
 
 
-def _nothing_played() -> Markup:
+def nothing_played() -> Markup:
+  """What stands in place of scores and videos where there are none."""
   return paragraph('No control task was played in this evaluation.', class_='quiet')
 
 

@@ -13,9 +13,10 @@ from data_pipelines.environments.registry import has_expert
 from data_pipelines.errors import InputError
 from gato_jax.evaluation.language import Example, answer, caption, draw
 from gato_jax.evaluation.scores import domains
-from gato_jax.evaluation.videos import FRAME_MILLISECONDS, MAX_HEIGHT, expert_frames
+from gato_jax.evaluation.videos import FRAME_MILLISECONDS, expert_frames, reduced
 from gato_jax.pages.page import Markup, element, paragraph, picture
 from gato_jax.pages.report_run import Run
+from gato_jax.pages.report_scores import nothing_played
 
 _EXAMPLES = 12  # of each kind
 _SMALLEST = 128  # screen pixels a side of a picture that is asked about
@@ -25,7 +26,7 @@ _QUALITY = 60
 def rollouts(run: Run) -> Sequence[Any]:
   """Of each domain's first task the agent's first episode, and the expert in the same one."""
   if not run.tasks:
-    return [paragraph('No control task was played in this evaluation.', class_='quiet')]
+    return [nothing_played()]
   task_of = {request.name: request.task_name for request in requests(run.config.data)}
   first = {domain: next(name for name, task in run.tasks.items() if task.domain == domain)
            for domain in domains(run.tasks)}
@@ -64,8 +65,7 @@ def _expert(task: str, seed: int) -> Sequence[np.ndarray] | str:
 def _video(frames: Sequence[np.ndarray] | str, what: str, who: str) -> Markup:
   if isinstance(frames, str):
     return element('figure', paragraph(frames, class_='quiet'), element('figcaption', who))
-  factor = -(-len(frames[0]) // MAX_HEIGHT)
-  small = [Image.fromarray(frame[::factor, ::factor]) for frame in frames]
+  small = [Image.fromarray(frame) for frame in reduced(frames)]
   moving = element('template', picture(_webp(small), what))
   return element('figure', picture(_webp(small[:1]), f'{what}; {len(frames)} pictures'), moving,
                  element('figcaption', who), class_='video')

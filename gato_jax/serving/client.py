@@ -23,7 +23,8 @@ class Session:
   """One episode at a time on the server, which keeps its context.
 
   Attributes:
-    opened: what the server said of the session: `task`, its `observation` and `action` specs.
+    opened: what the server said of the session: `task`, its `observation` and `action` specs, and `action_bounds`, what
+      -1 and 1 stood for where the task was recorded; None: what they do in the simulator.
     milliseconds: how long the server took for the last action.
     late: whether that was longer than the period.
   """

@@ -47,7 +47,7 @@ class Lane:
     self._answering: asyncio.Task | None = None
 
   async def start(self, row: int, seed: int, prompt: ControlEpisode | None) -> None:
-    """Starts an episode in a row."""
+    """Starts an episode in a row; raises InputError if the model fails."""
     await self._compute(self._policy.start, row, seed, prompt)
 
   async def act(self, row: int, observation: Observation) -> np.ndarray:
@@ -65,9 +65,7 @@ class Lane:
       requests, self._waiting = self._waiting, {}
       try:
         actions = await self._compute(self._act, {row: observation for row, (observation, _) in requests.items()})
-      except Exception as error:  # of the device: what the rows remember is gone, but the server goes on
-        self.broken = True
-        failure = InputError(f'the model failed ({error}); open another session')
+      except InputError as failure:
         actions = dict.fromkeys(requests, failure)
       for row, (_, future) in requests.items():
         if not future.done():  # its session may be gone
@@ -84,7 +82,13 @@ class Lane:
     return {row: answer for one in observations.items() for row, answer in self._act(dict([one])).items()}
 
   async def _compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    try:
+      return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    except InputError:
+      raise
+    except Exception as error:  # of the device: what the rows remember is gone, but the server goes on
+      self.broken = True
+      raise InputError(f'the model failed ({error}); open another session') from error
 
 
 class Lanes:

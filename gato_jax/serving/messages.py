@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.environments.simulation import DTYPES, check_observation
+from data_pipelines.environments.simulation import check_observation, converted
 from data_pipelines.environments.specs import ArraySpec, Observation, TaskSpec
 from data_pipelines.errors import InputError
 
@@ -91,11 +91,10 @@ def _value(key: str, value: Any, spec: ArraySpec | None) -> Any:
     # Numbers only: of texts in a list NumPy would make an array as wide as the longest.
     array = _array(value) if isinstance(value, dict) else np.array(value, np.float64)
     if array.shape != spec.shape:
-      raise InputError(f'observation {key!r} is {array.dtype} {list(array.shape)}; it must have the shape '
-                       f'{list(spec.shape)}')
-    return array.astype(DTYPES[spec.kind])
+      raise ValueError(f'it is {array.dtype} {list(array.shape)}; it must have the shape {list(spec.shape)}')
+    return converted(array, spec.kind)
   except (KeyError, MemoryError, OverflowError, TypeError, ValueError, binascii.Error) as error:
-    raise InputError(f'observation {key!r} is no array ({error})') from error
+    raise InputError(f'observation {key!r}: {error}') from error
 
 
 def _text(key: str, value: Any) -> str:

@@ -3,14 +3,16 @@
 Sessions have a context each and share the computation: what arrives together is answered together. A session that
 breaks, or sends what it should not, is told or ended; the others do not notice. `client.py` speaks the protocol:
 
-    {"type": "open", "task": NAME}                -> {"type": "opened", "task", "observation", "action", "prompts"}
+    {"type": "open", "task": NAME}                -> {"type": "opened", "task", "observation", "action",
+                                                      "action_bounds", "prompts"}
     {"type": "open", "observation": {...}, "action": {...}}     for an environment that training has not seen
     {"type": "act", "observation": {KEY: VALUE}}  -> {"type": "action", "action", "milliseconds", "late"}
     {"type": "reset", "seed": 1}                  -> {"type": "ready"}
                                                   -> {"type": "error", "message"} instead of any of them
 
-A VALUE is a number, lists of numbers, a string, or {"dtype": "<f4", "shape": [3], "data": BASE64}. GET / on the same
-port answers with the tasks, the limits and the counts so far, as JSON.
+Actions are in [-1, 1]; "action_bounds" says what these stood for where a task was recorded, [[LOW, ...], [HIGH, ...]],
+or is null. A VALUE is a number, lists of numbers, a string, or {"dtype": "<f4", "shape": [3], "data": BASE64}. GET / on
+the same port answers with the tasks, the limits and the counts so far, as JSON.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ from websockets.exceptions import ConnectionClosed
 from data_pipelines.environments.specs import TaskSpec
 from data_pipelines.errors import InputError
 from gato_jax.agent import Agent
+from gato_jax.export.tasks import KnownTask
 from gato_jax.serving.lanes import Lanes, Row
 from gato_jax.serving.messages import number, read_message, read_observation, read_spec
 
@@ -145,7 +148,7 @@ class Server:
           message = read_message(data)
           if session is None or message['type'] == 'open':
             session = await self._opened(session, message)
-            answer = _description(session)
+            answer = _description(session, self._agent.tasks.get(session.task))
           else:
             answer = await self._answer(session, message, arrived)
         except InputError as error:
@@ -172,11 +175,12 @@ class Server:
     spec = None if task else read_spec(message, self._limits.values)
     seed = int(number(message, 'seed', 0, 0, _SEEDS))
     period_ms = number(message, 'period_ms', 50.0, *_PERIODS)
-    if not task and self._lanes.count(lambda key: not key[0]) >= self._limits.unseen:
-      raise InputError(f'{self._limits.unseen} sessions of environments of their own are open; no room for more')
     loop = asyncio.get_running_loop()
     make, spec, prompts = await loop.run_in_executor(
         self._thread, self._agent.rows, task, spec, self._limits.batch if task else 1)
+    # Nothing may be awaited between this and the session's row, or many that come at once would all find room.
+    if not task and self._lanes.count(lambda key: not key[0]) >= self._limits.unseen:
+      raise InputError(f'{self._limits.unseen} sessions of environments of their own are open; no room for more')
     key = task, json.dumps(spec.to_json(), sort_keys=True)
     session = _Session(task, spec, key, self._lanes.take(key, make), prompts, period_ms)
     try:
@@ -219,10 +223,10 @@ class _Pace:
       await asyncio.sleep(self._due - now)
 
 
-def _description(session: _Session) -> dict[str, Any]:
+def _description(session: _Session, known: KnownTask | None) -> dict[str, Any]:
   spec = session.spec.to_json()
   return {'type': 'opened', 'task': session.task, 'observation': spec['observation'], 'action': spec['action'],
-          'prompts': len(session.prompts)}
+          'action_bounds': known and known.action_bounds, 'prompts': len(session.prompts)}
 
 
 def run(agent: Agent, host: str, port: int, limits: Limits, token: str, console: Console | None = None) -> None:

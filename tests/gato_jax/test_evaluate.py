@@ -18,9 +18,9 @@ from data_pipelines.errors import InputError
 from gato_jax.config import default_config, mixture_entry
 from gato_jax.evaluation import control, exported, tasks
 from gato_jax.evaluation import evaluate as evaluation
-from gato_jax.evaluation.curves import read_reports
 from gato_jax.evaluation.follow import _evaluate, follow
 from gato_jax.evaluation.jobs import Job, run_jobs
+from gato_jax.evaluation.report_files import read_reports
 from gato_jax.evaluation.schedule import scheduled
 from gato_jax.evaluation.scoring import LANGUAGE
 from gato_jax.export.export import export

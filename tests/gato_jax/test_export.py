@@ -21,15 +21,22 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from data_pipelines.datasets.prepare import prepare
+from data_pipelines.environments.specs import ArraySpec, TaskSpec
 from data_pipelines.errors import InputError
 from gato_jax import load
-from gato_jax.config import mixture_entry
+from gato_jax.agent import _Spaces
+from gato_jax.config import default_config, mixture_entry
+from gato_jax.evaluation.language import LanguageScores
+from gato_jax.evaluation.report import build_report, write_report
+from gato_jax.evaluation.report_files import FOLDER, REPORT, step_folder
+from gato_jax.evaluation.scores import task_score
 from gato_jax.export import runner
+from gato_jax.export.card import model_card
 from gato_jax.export.config import FILE as CONFIG
 from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
 from gato_jax.export.tasks import FILE as TASKS
-from gato_jax.export.tasks import read_prompts, read_tasks
+from gato_jax.export.tasks import KnownTask, read_prompts, read_tasks
 from gato_jax.export.weights import INDEX, write_weights
 from gato_jax.model.cache import TokenInputs
 from gato_jax.model.decoder import Decoder
@@ -115,6 +122,20 @@ def test_the_folder_says_nothing_of_the_machine(workdir, folder):
   assert task['expert'] == 500 and task['spec']['action']['num_values'] == 2 and task['prompts'] == 3
 
 
+def test_the_card_has_the_scores_of_its_own_step(tmp_path):
+  """Those of another step, evaluated later, are not the exported weights'."""
+  config = default_config()
+  for step, score in ((3, 150.0), (7, 260.0)):
+    report = build_report({CARTPOLE: task_score('classic_control', (score, score), 20.0, 500.0)}, LanguageScores(), {},
+                          config)
+    for place in (step_folder(tmp_path / FOLDER, step), tmp_path / FOLDER):
+      place.mkdir(parents=True, exist_ok=True)
+      write_report({**report, 'step': step}, place / REPORT)
+  evaluated, other = (model_card(tmp_path, step, 10, 'float32', config, {CARTPOLE: None}) for step in (3, 4))
+  assert f'| {CARTPOLE} | 150.00 | 20.00 | 500.00 | 27 | 2 |' in evaluated
+  assert 'Not measured. It was trained on 1 control tasks.' in other
+
+
 def test_numpy_alone_reads_it_as_the_docs_say(folder):
   """The code of docs/export.md, as it stands there."""
   [code] = re.findall(r'```python\n(import json, pathlib.*?)```', (ROOT / 'docs' / 'export.md').read_text(), re.DOTALL)
@@ -164,6 +185,8 @@ def test_rows_of_a_batch_are_as_if_alone(folder):
     alone = agent.policy(*space, seed=seed).act(observations[seed - 5])
     np.testing.assert_array_equal(alone, row)
   assert both.act([None, observations[1]])[0] is None
+  with pytest.raises(InputError, match='1 observations for the 2 rows of this policy'):
+    both.act([observations[0]])
 
 
 def test_dm_env_specs(folder):
@@ -175,6 +198,27 @@ def test_dm_env_specs(folder):
   assert action.shape == (1,) and action.dtype == np.float64 and -3 <= action[0] <= 3
   with pytest.raises(InputError, match='arm'):
     policy.act({'arm': np.zeros(3), 'eye': np.zeros((16, 16, 3), np.uint8)})
+
+
+def test_actions_mean_what_they_meant_where_they_were_recorded():
+  """Recorded between -4 and 4, played where there is only -2 to 2; as evaluation does (`RescaledActions`)."""
+  spec = TaskSpec('my/arm', 'my', {'joint': ArraySpec('continuous', (1,))}, ArraySpec('continuous', (1,)), 10)
+  spaces = _Spaces(KnownTask(spec, action_bounds=((-4.0,), (4.0,))), gymnasium.spaces.Box(-1, 1, (1,)),
+                   gymnasium.spaces.Box(-2, 2, (1,)))
+  np.testing.assert_allclose(spaces.action(np.float32([0.25])), [1.0])
+  np.testing.assert_allclose(spaces.action(np.float32([-0.9])), [-2.0])
+  shown = spaces.episode([(np.float32([0.5]), np.float32([1.0]))])
+  np.testing.assert_allclose(shown.action, [[0.25]])
+  with pytest.raises(InputError, match='it must be finite floats'):
+    spaces.episode([(np.float32([0.5]), np.float32([np.nan]))])
+
+
+def test_a_picture_of_shares_is_not_taken_for_pixels():
+  eye = gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+  spaces = _Spaces(None, eye, gymnasium.spaces.Discrete(2))
+  assert spaces.observation(np.full((16, 16, 3), 7))['observation'].dtype == np.uint8
+  with pytest.raises(InputError, match='values that are no uint8'):
+    spaces.observation(np.full((16, 16, 3), 0.5))
 
 
 def test_a_demonstration_of_ones_own(folder):
@@ -315,6 +359,8 @@ def test_where_it_cannot_go(workdir, folder, tmp_path):
     export(workdir, str(folder))
   with pytest.raises(InputError, match="dtype 'float16'"):
     export(workdir, str(tmp_path / 'x'), dtype='float16')
+  with pytest.raises(InputError, match='--prompts=-1: must be 0'):
+    export(workdir, str(tmp_path / 'x'), prompts=-1)
   (tmp_path / 'x').mkdir()
   with pytest.raises(InputError, match='no checkpoint of step 7'):
     export(workdir, str(tmp_path / 'x'), step=7)

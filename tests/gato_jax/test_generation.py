@@ -106,6 +106,16 @@ def test_what_is_too_long_or_empty_is_an_error(model, tokenizer):
     writer.complete(['what is in the picture? ' * 20])
   with pytest.raises(InputError, match='empty'):
     writer.complete([''])
+  with pytest.raises(InputError, match='empty'):
+    next(writer.stream(''))
+
+
+@pytest.mark.parametrize('setting', [{'max_tokens': 0}, {'temperature': -1.0}, {'temperature': float('nan')},
+                                     {'top_k': -1}, {'top_p': 0.0}, {'top_p': 1.5}])
+def test_sampling_without_sense_is_an_error(setting):
+  [(name, value)] = setting.items()
+  with pytest.raises(InputError, match=f'{name} is {value}: must be'):
+    Sampling(**setting)
 
 
 def test_a_stream_says_what_complete_says(model, tokenizer):

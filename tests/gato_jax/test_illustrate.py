@@ -332,3 +332,6 @@ def test_bad_input(tmp_path, rows, message):
     config.data.mixture = {'digits': mixture_entry(1.0)}
   with pytest.raises(InputError, match=re.escape(message)):
     illustrate(config, str(tmp_path), rows=rows)
+  (tmp_path / 'file').touch()
+  with pytest.raises(InputError, match='file/page.html cannot be written .* give --out=FILE'):
+    illustrate(config, str(tmp_path), str(tmp_path / 'file' / 'page.html'))

@@ -223,6 +223,11 @@ def test_a_goal_prompt_is_the_end_of_the_demonstration(model, tokenizer):
     make_policy(model, tokenizer, LEVEL, prompt_from='middle')
 
 
+def test_a_negative_temperature_is_an_error(model, tokenizer):
+  with pytest.raises(InputError, match='acting.temperature is -1.0: must be 0 or positive'):
+    make_policy(model, tokenizer, REACH, temperature=-1.0)
+
+
 def begin(policy, seeds, prompts=None):
   for row, seed in enumerate(seeds):
     policy.start(row, seed, prompts and prompts[row])

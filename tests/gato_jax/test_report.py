@@ -7,6 +7,7 @@ from rich.console import Console
 
 from data_pipelines.environments.registry import make, make_expert
 from gato_jax.config import default_config
+from gato_jax.evaluation import plots
 from gato_jax.evaluation.language import LanguageScores
 from gato_jax.evaluation.plots import plot_figure_5, plot_loss, plot_scores
 from gato_jax.evaluation.report import build_report, print_report, training_summary, write_report
@@ -91,6 +92,16 @@ def test_plots_are_pictures_with_ink(tmp_path):
     picture = imageio.imread(tmp_path / f'{name}.png')
     assert picture.shape[0] > 200 and picture.shape[1] > 600
     assert len(np.unique(picture[..., :3].reshape(-1, 3), axis=0)) > 20
+
+
+def test_plots_leave_nothing_out_for_want_of_colours(monkeypatch, tmp_path):
+  figures = []
+  monkeypatch.setattr(plots, 'save', lambda figure, path: figures.append(figure))
+  losses = {f'dataset{number}/a': 1.0 for number in range(30)}
+  plot_loss([{'step': step, 'loss_by_source': losses} for step in (1, 2)], tmp_path)
+  plot_scores({f'{number}/a': TaskScore(str(number), 1.0, 0.0, 1.0, 100.0, 1) for number in range(30)}, tmp_path)
+  lines, bars = (figure.axes[0] for figure in figures)
+  assert len(lines.get_legend().texts) == 30 and len(bars.patches) == 30
 
 
 def test_gif_keeps_its_frames_and_is_made_small(tmp_path):

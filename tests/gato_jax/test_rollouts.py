@@ -62,7 +62,7 @@ class Player:
     self.started = []
 
   def start(self, row, seed, prompt=None):
-    self.rows[row] = seed, prompt or 0
+    self.rows[row] = seed, 0 if prompt is None else prompt
     self.started.append((row, seed))
 
   def act(self, observations):
@@ -178,6 +178,17 @@ def test_an_environment_that_cannot_be_made_is_the_callers_error(workers):
     play(players(1), _cannot_be_made, [100], workers=workers)
 
 
+def test_no_prompts_are_no_prompt():
+  make, _ = environments()
+  assert play(players(1), make, [101], []) == play(players(1), make, [101], None)
+
+
+def test_nothing_to_play_is_an_error():
+  assert [rollouts.group_sizes(count) for count in (1, 2, 5)] == [[1], [1, 1], [3, 3]]
+  with pytest.raises(InputError, match='evaluation.episodes and evaluation.environments must be at least 1'):
+    rollouts.group_sizes(0)
+
+
 def test_success_counts_once():
   make, _ = environments(score='success')
   assert play(players(2), make, [1, 2, 3, 4]).scores == (1.0, 0.0, 1.0, 0.0)
@@ -187,7 +198,7 @@ def test_a_crash_costs_one_episode_which_is_played_again_in_a_new_simulator():
   make, made = environments({101: 1, 103: 2})
   result = play(players(2), make, range(100, 104))
   assert result.crashes == 3
-  assert len(made) == 2 + 3
+  assert len(made) == 2 + 3 and all(environment.closed for environment in made)
   np.testing.assert_allclose(result.scores, [(2 + seed % 3) * seed for seed in range(100, 104)])
 
 

@@ -1,5 +1,6 @@
 """The server on loopback: many sessions at once, each as if alone; and clients that send what they should not."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -20,13 +21,14 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.text import train_text_tokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.acting.engine import engine_of
+from gato_jax.acting.policy import Policy
 from gato_jax.agent import Agent
 from gato_jax.config import default_config
 from gato_jax.export.tasks import KnownTask
 from gato_jax.model.gato import Gato
 from gato_jax.serving.client import Refused, Session
 from gato_jax.serving.messages import read_message, read_observation, read_spec
-from gato_jax.serving.server import Limits, in_background, run
+from gato_jax.serving.server import Limits, Server, in_background, run
 
 REACH = TaskSpec('robot/reach', 'robot', {'joints': ArraySpec('continuous', (3,)), 'word': ArraySpec('text')},
                  ArraySpec('continuous', (2,)), 100)
@@ -79,6 +81,14 @@ def test_a_start_that_fails_is_raised(agent):
     pass
 
 
+def test_a_robot_is_told_what_its_actions_stand_for(agent, monkeypatch):
+  monkeypatch.setitem(agent.tasks, 'logs', KnownTask(REACH, action_bounds=((-4.0, 0.0), (4.0, 1.0))))
+  with serving(agent, batch=1) as (address, _):
+    for task, bounds in (('logs', [[-4.0, 0.0], [4.0, 1.0]]), ('robot/reach', None)):
+      with Session(address, task) as session:
+        assert session.opened['action_bounds'] == bounds
+
+
 def test_an_episode_after_another_and_an_unseen_environment(agent):
   with serving(agent, batch=1) as (address, _):
     with Session(address, 'robot/reach', seed=3) as session:
@@ -112,11 +122,11 @@ def test_a_period_that_is_missed_is_counted(agent):
     ({'joints': [0, 0, 0], 'word': 3}, 'not text'),
     ({'joints': [0, 0, 0], 'word': '\ud800'}, 'not text'),
     ({'joints': [0, 0, 0], 'word': 'x' * 20_000}, 'not text of at most'),
-    ({'joints': ['a' * 1000, '', ''], 'word': 'to'}, 'is no array'),
+    ({'joints': ['a' * 1000, '', ''], 'word': 'to'}, "observation 'joints': "),
     ({'joints': [0, 0, 0], 'word': 'to', 'more': 1}, "no observation 'more'"),
     ({'joints': {'dtype': 'O', 'shape': [3], 'data': ''}, 'word': 'to'}, "dtype is 'O'"),
     ({'joints': {'dtype': '<f4', 'shape': [2**40], 'data': ''}, 'word': 'to'}, '0 bytes for'),
-    ({'joints': {'dtype': '<f4', 'shape': [3], 'data': '!'}, 'word': 'to'}, 'is no array'),
+    ({'joints': {'dtype': '<f4', 'shape': [3], 'data': '!'}, 'word': 'to'}, "observation 'joints': "),
     ({'joints': [0, 0, 0], 'word': 'fro ' * 100}, 'does not fit'),
 ])
 def test_a_bad_observation_hurts_nobody_else(agent, message, words):
@@ -129,6 +139,21 @@ def test_a_bad_observation_hurts_nobody_else(agent, message, words):
           refused.result()
       np.testing.assert_array_equal(actions, alone(agent, 1))
       bad.act(observations(2)[0])  # and its own session goes on
+
+
+@pytest.mark.parametrize('value', [256, -1, 0.5, float('nan')])
+def test_numbers_that_are_no_pixels_are_not_wrapped_round(value):
+  spec = TaskSpec('robot/see', 'robot', {'eye': ArraySpec('image', (1, 1, 3))}, REACH.action, 100)
+  assert read_observation(spec, {'observation': {'eye': [[[0, 7.0, 255]]]}})['eye'].tolist() == [[[0, 7, 255]]]
+  with pytest.raises(InputError, match='values that are no uint8'):
+    read_observation(spec, {'observation': {'eye': [[[0, 7, value]]]}})
+
+
+def test_an_observation_too_large_to_count_is_too_large():
+  """2**64 values are 0 to a machine's integers."""
+  huge = {'joints': {'kind': 'continuous', 'shape': [2**16] * 4}}
+  with pytest.raises(InputError, match='at most 1,000 values'):
+    read_spec({'observation': huge, 'action': {'kind': 'discrete', 'num_values': 3}}, 1000)
 
 
 def test_a_session_that_dies_gives_its_place_back(agent):
@@ -145,6 +170,19 @@ def test_a_session_that_dies_gives_its_place_back(agent):
     assert server.counts.sessions == 7
 
 
+def test_a_model_that_fails_takes_its_rows_out_of_use(agent, monkeypatch):
+  def fail(*_):
+    raise RuntimeError('out of memory')
+
+  with serving(agent, batch=2) as (address, server), Session(address, 'robot/reach'):
+    with monkeypatch.context() as broken, pytest.raises(Refused, match='the model failed .out of memory.'):
+      broken.setattr(Policy, 'start', fail)
+      Session(address, 'robot/reach')
+    with Session(address, 'robot/reach'):
+      assert server._lanes.count(lambda task: True) == 2
+    np.testing.assert_array_equal(played(address, 4), alone(agent, 4))
+
+
 def test_limits(agent):
   with serving(agent, sessions=1, message_bytes=1000, batch=1, idle=0.5, values=100) as (address, _):
     with connect(address) as first:
@@ -158,6 +196,19 @@ def test_limits(agent):
         first.recv()
     with connect(address) as silent, pytest.raises(ConnectionClosed, match='no message for 0.5 s'):
       silent.recv()
+
+
+def test_many_at_once_do_not_get_past_a_limit(agent):
+  message = {'type': 'open', 'observation': {'way': {'kind': 'discrete', 'num_values': 4}},
+             'action': {'kind': 'discrete', 'num_values': 3}}
+
+  async def open_all():
+    server = Server(agent, Limits(unseen=1))
+    return await asyncio.gather(*(server._opened(None, message) for _ in range(3)), return_exceptions=True)
+
+  opened = asyncio.run(open_all())
+  assert sum(isinstance(answer, InputError) and 'no room for more' in str(answer) for answer in opened) == 2
+  assert [answer.prompts for answer in opened if not isinstance(answer, Exception)] == [[]]
 
 
 def test_a_token_is_asked_for(agent):
