@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
 import dataclasses
 import functools
 import glob
@@ -17,6 +18,7 @@ import numpy as np
 
 from data_pipelines.datasets.episodes import Episode, EpisodeSource
 from data_pipelines.datasets.staging import INCOMPLETE
+from data_pipelines.errors import InputError
 from data_pipelines.sequences.documents import DocumentTokens, DocumentWriter
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from data_pipelines.tokenization.vocabulary import Vocabulary
@@ -175,7 +177,7 @@ def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer,
   """Makes the indexes that are missing, so that `open_index` finds them; many episodes are read by `workers` processes.
 
   Raises:
-    InputError: as `open_index`.
+    InputError: as `open_index`, or a process died.
   """
   paths = {_path(source, tokenizer): source for source in sources}  # several entries may share a dataset
   missing = [source for path, source in paths.items() if not _is_kept(source, path)]
@@ -185,8 +187,12 @@ def make_indexes(sources: Sequence[EpisodeSource], tokenizer: SequenceTokenizer,
     return
   longest_first = sorted(missing, key=len, reverse=True)
   context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(min(max(workers, 1), len(missing)), context) as pool:
-    list(pool.map(functools.partial(_make_index, tokenizer=tokenizer), longest_first))
+  try:
+    with concurrent.futures.ProcessPoolExecutor(min(max(workers, 1), len(missing)), context) as pool:
+      list(pool.map(functools.partial(_make_index, tokenizer=tokenizer), longest_first))
+  except BrokenProcessPool as error:
+    raise InputError('a process that indexed episodes died, perhaps for want of memory: lower data.workers and run '
+                     'again') from error
 
 
 def _make_index(source: EpisodeSource, tokenizer: SequenceTokenizer) -> None:

@@ -23,13 +23,17 @@ def frame(episode, step):
 
 
 def write_video(file, frames):
+  """Each is shown when its place says; None: nothing is."""
   av = pytest.importorskip('av')
   file.parent.mkdir(parents=True, exist_ok=True)
   with av.open(str(file), 'w') as container:
     stream = container.add_stream('libx264', rate=RATE, options={'g': '2'})
     stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
-    for image in frames:
-      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+    for number, image in enumerate(frames):
+      if image is not None:
+        shown = av.VideoFrame.from_ndarray(image, format='rgb24')
+        shown.pts = number
+        container.mux(stream.encode(shown))
     container.mux(stream.encode())
 
 
@@ -132,7 +136,7 @@ def test_lerobot_damage(tmp_path):
   table.write_bytes(table.read_bytes()[:-20])
   source = build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path, 0.7)
   short, cut = source.metadata['dropped']
-  assert len(source) == 1 and 'episode 1: episode_000001.mp4 has 4 frames of 6' in short
+  assert len(source) == 1 and 'episode 1: episode_000001.mp4 has no frame 4 of 6' in short
   assert cut.startswith('episode 2: episode_000002.parquet has 0 steps of its 3 (')
   assert 'episode_000002.parquet: cannot be read' in cut
   info = path / 'meta' / 'info.json'
@@ -145,6 +149,16 @@ def test_lerobot_damage(tmp_path):
   info.unlink()
   with pytest.raises(InputError, match='is no LeRobot dataset: meta/info.json'):
     LeRobotReader(str(path))
+
+
+def test_lerobot_video_with_a_gap(tmp_path):
+  """The frames after it would stand beside the wrong steps."""
+  path = pathlib.Path(lerobot_2(tmp_path / 'towels'))
+  video = path / 'videos' / 'chunk-000' / 'observation.images.top' / 'episode_000000.mp4'
+  write_video(video, [None if t == 2 else frame(0, t) for t in range(6)])
+  source = build(LeRobotBuilder, Request('lerobot', path=str(path)), tmp_path, 0.7)
+  [gap] = source.metadata['dropped']
+  assert len(source) == 2 and 'episode_000000.mp4 has no frame 2 of 5, which is shown at 0.200 s' in gap
 
 
 def test_lerobot_steps_that_are_missing_or_of_another_length(tmp_path):

@@ -76,6 +76,6 @@ class DatasetValues:
         least, greatest = values.min(axis=0), values.max(axis=0)
         low, high = self._ranges.get(name, (least, greatest))
         self._ranges[name] = np.minimum(low, least), np.maximum(high, greatest)
-    ends = (episode.items[name][-1:] for name in (*self._actions, *({self._reward} - {''})))
+    ends = (np.atleast_1d(episode.items[name])[-1:] for name in (*self._actions, *({self._reward} - {''})))
     # What means nothing may also be NaN.
     self._ends_at_rest &= not any(np.any(np.nan_to_num(np.array(end, np.float64))) for end in ends)

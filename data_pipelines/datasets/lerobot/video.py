@@ -31,7 +31,7 @@ class VideoFrames(Sequence):
     raise TypeError('a video is read from its start: iterate')
 
   def __iter__(self) -> Iterator[np.ndarray]:
-    """Raises ValueError where the video cannot be read, or ends before the last frame."""
+    """Raises ValueError where the video cannot be read, or lacks a frame."""
     av = import_package('av', 'formats')
     wanted = 0
     try:
@@ -39,12 +39,16 @@ class VideoFrames(Sequence):
         stream = container.streams.video[0]
         container.seek(int(self._start / stream.time_base), stream=stream)  # to the key frame before it
         for frame in container.decode(stream):
-          if round((frame.time - self._start) * self._rate) < wanted:
+          number = round((frame.time - self._start) * self._rate)
+          if number < wanted:
             continue
+          if number > wanted:  # those that follow would stand beside the wrong steps
+            break
           yield frame.to_ndarray(format='rgb24')
           wanted += 1
           if wanted == self._length:
             return
     except (OSError, ValueError, IndexError) as error:  # of FFmpeg's errors some are the one, some the other
       raise ValueError(f'{self._file.name} cannot be read ({error})') from error
-    raise ValueError(f'{self._file.name} has {wanted} frames of {self._length}')
+    raise ValueError(f'{self._file.name} has no frame {wanted} of {self._length}, which is shown at '
+                     f'{self._start + wanted / self._rate:.3f} s')
