@@ -169,7 +169,7 @@ def generate(config: ml_collections.ConfigDict, workdir: str, folder: str, text:
 
 @argument('folder', metavar='DIR', help='an exported folder, or the workdir of a training run')
 @argument('--host', default='127.0.0.1', help='address to listen on; beyond this machine GATO_JAX_TOKEN must be set')
-@argument('--port', type=int, default=8765, help='default: %(default)s')
+@argument('--port', type=int, default=8765, help='0: any that is free (default: %(default)s)')
 @argument('--sessions', type=int, default=64, help='at once (default: %(default)s)')
 @argument('--batch', type=int, default=8, help='sessions answered together; 1 for one robot (default: %(default)s)')
 @argument('--rate', type=float, default=200.0, help='messages a second of a session (default: %(default)s)')

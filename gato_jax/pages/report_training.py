@@ -41,13 +41,14 @@ def curves(run: Run) -> Sequence[Any]:
 
 def _curve(dataset: str, steps: np.ndarray, values: np.ndarray, last_step: int) -> Markup:
   every = -(-len(steps) // _POINTS)
+  shown = slice((len(steps) - 1) % every, None, every)  # the last one always
   smooth = rolling_mean(values)
   axes = charts.Axes((0, last_step), (0, max(float(values.max()), 1e-3)), width=340, height=190, bottom=30, left=46)
   text = f'from {smooth[0]:.2f} down to {smooth[-1]:.2f}' if smooth[-1] < smooth[0] else (
       f'from {smooth[0]:.2f} to {smooth[-1]:.2f}')
   return svg(axes.width, axes.height, f'Training loss of {dataset}', axes.grid(x_ticks=3, y_ticks=4),
-             axes.line(steps[::every], values[::every], class_='thin'),
-             axes.line(steps[::every], smooth[::every], class_='thick'), description=text, class_='plot')
+             axes.line(steps[shown], values[shown], class_='thin'),
+             axes.line(steps[shown], smooth[shown], class_='thick'), description=text, class_='plot')
 
 
 def goodput(run: Run) -> Sequence[Any]:

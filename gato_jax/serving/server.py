@@ -247,8 +247,8 @@ def run(agent: Agent, host: str, port: int, limits: Limits, token: str, console:
   async def main() -> None:
     server = Server(agent, limits, token)
     try:
-      async with server.listen(host, port):
-        console.print(f'ws://{host}:{port}: {len(agent.tasks)} tasks; Ctrl-C ends it', highlight=False)
+      async with server.listen(host, port) as listener:
+        console.print(f'ws://{host}:{_port(listener)}: {len(agent.tasks)} tasks; Ctrl-C ends it', highlight=False)
         await _report(server, console)
     except OSError as error:
       raise InputError(f'cannot listen on {host}:{port} ({error}); name another --port') from error
@@ -269,7 +269,7 @@ def in_background(agent: Agent, limits: Limits, token: str = '') -> Iterator[tup
     try:
       server = Server(agent, limits, token)
       async with server.listen('127.0.0.1', 0) as listener:
-        started.set_result((f'ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}', server))
+        started.set_result((f'ws://127.0.0.1:{_port(listener)}', server))
         await asyncio.get_running_loop().run_in_executor(None, ended.wait)
     except Exception as error:
       if started.done():
@@ -283,6 +283,11 @@ def in_background(agent: Agent, limits: Limits, token: str = '') -> Iterator[tup
   finally:
     ended.set()
     thread.join()
+
+
+def _port(listener: Any) -> int:
+  """The one it has, where any was asked for."""
+  return listener.sockets[0].getsockname()[1]
 
 
 def _is_loopback(host: str) -> bool:

@@ -47,7 +47,7 @@ PARTS = (
     Part(0.17, 1, 1, 'kill'),
     Part(0.38, 1, 1, 'stop'),
     Part(0.42, 2, 1, 'stop'),
-    Part(0.75, 1, 2, 'kill'),
+    Part(0.505, 1, 2, 'kill'),
     Part(1.0, 1, 1, 'end'),
 )
 
@@ -134,7 +134,7 @@ def account(looks: list[dict[str, Any]], records: list[dict[str, Any]]) -> dict[
   """
   parts, seams = [], []
   for number, part in enumerate(PARTS):
-    own = [look for look in looks if look['part'] == number and look['memory_mb'] and look['children'] == 0]
+    own = [look for look in looks if look['part'] == number and look['memory_mb']]
     own = own[int(WARM_UP * len(own)):]
     third = max(1, len(own) // 3)
     growth = {name: round(_median(own[-third:], name) / _median(own[:third], name), 3)
