@@ -2,6 +2,23 @@
 
     gato-jax quickstart --config=experiments/configs/local_agent.py --workdir=runs/local_agent
 
+Training takes an hour and a half of two cores if left alone (0.42 s a step). Measured as it was soaked
+(tests/gato_jax/soak.py: killed twice, stopped twice, other work on the machine), 2 episodes a task, scores normalised
+to 0 random, 100 expert, after so many steps:
+
+                                    3000   6000   9000  12000
+    tasks at half of expert or above 53.1   65.6   75.8   74.2  % of 128
+    babyai (44)                      63.2   78.7   83.1   82.0
+    metaworld (45)                   47.8   68.0   81.6   84.8
+    modular_rl (7)                   49.6   38.4   68.1   77.5
+    classic_control (7)              56.1   49.2   59.0   64.7
+    fetch (3)                        31.9   66.0   66.0   66.0
+    dm_control (11)                  26.9   37.5   40.2   48.9
+    dm_control_random_small (11)     21.2   30.7   28.4   36.5
+    questions (commonest: 40.0)      63.5   79.5   80.0   82.0  %
+    captions                         96.5   97.0   99.0   98.0  %
+    text (unigram: 3.792)           2.908  2.646  2.396  2.295  bits a byte
+
 The quickstart's settings, for eight times as many tasks. Left out of `local_mixture.py` are the suites whose pictures
 cost most to play (Atari, pixels of a simulator), Sokoban, the large changes of bodies, and those levels of BabyAI
 that ask an agent to remember more than the timestep it sees.
