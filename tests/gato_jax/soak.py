@@ -177,8 +177,8 @@ def draw(looks: list[dict[str, Any]], records: list[dict[str, Any]], path: pathl
     for axes in (memory, files, loss):
       axes.axvline(own[-1][0], color='0.8', linewidth=0.8)
     plural = 's' if part.devices > 1 else ''
-    memory.annotate(f'{part.processes} x {part.devices} device{plural}\n{part.ending}', (own[0][0], 0.03 + 0.16 * (number % 2)),
-                    xycoords=('data', 'axes fraction'), fontsize=8)
+    memory.annotate(f'{part.processes} x {part.devices} device{plural}\n{part.ending}',
+                    (own[0][0], 0.03 + 0.16 * (number % 2)), xycoords=('data', 'axes fraction'), fontsize=8)
   by_step = {record['step']: record['loss'] for record in records}
   seen = [(at, by_step[look['step']]) for at, look in zip(minutes, looks, strict=True) if look['step'] in by_step]
   loss.plot([at for at, _ in seen], [value for _, value in seen], color='C2')
