@@ -80,7 +80,7 @@ def do(words: list[str]) -> None:
 
 def serve(words: list[str]) -> None:
   """Until it has answered."""
-  with subprocess.Popen([sys.executable, '-m', 'gato_jax.cli', *words]) as server:
+  with subprocess.Popen([pathlib.Path(sys.executable).with_name('gato-jax'), *words]) as server:
     while server.poll() is None:
       try:
         print(urllib.request.urlopen(ADDRESS).read().decode())
