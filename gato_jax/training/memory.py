@@ -11,7 +11,8 @@ def memory_held() -> dict[str, float]:
   devices, where devices tell (CPUs do not).
   """
   held = {'host_memory_gib': psutil.Process().memory_info().rss / _GIB}
-  peaks = [stats['peak_bytes_in_use'] for device in jax.local_devices() if (stats := device.memory_stats())]
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [device['peak_bytes_in_use'] for device in stats if 'peak_bytes_in_use' in device]
   if peaks:
     held['device_memory_gib'] = max(peaks) / _GIB
   return held

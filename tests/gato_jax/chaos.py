@@ -22,8 +22,7 @@ from experiments.launch.job import Job
 from experiments.launch.local import Launcher
 from gato_jax.training.checkpoint import UNREADABLE_FOLDER
 from gato_jax.training.checkpoint_place import FOLDER
-from gato_jax.training.metrics import read_records
-from tests.gato_jax.processes import MODULE, losses
+from tests.gato_jax.processes import MODULE, last_step, losses
 
 STEPS, INTERVAL, KILLS = 60, 10, 2
 SETTINGS = (f'steps={STEPS}', f'checkpoint_every={INTERVAL}', 'log_every=1', 'pause=0.05')
@@ -82,18 +81,18 @@ def _kill_now_and_then(run: Launcher, workdir: pathlib.Path, rng: random.Random,
                        before: list[int]) -> None:
   """Half of the kills while a checkpoint is being written, the others at any moment of training."""
   for _ in range(kill_count):
-    first = _last_step(workdir) + rng.randint(3, 2 * INTERVAL)
+    first = last_step(workdir) + rng.randint(3, 2 * INTERVAL)
     wanted = rng.choice(('saving', 'step'))
-    while _last_step(workdir) < min(first, STEPS - 5) or not run.processes:
+    while last_step(workdir) < min(first, STEPS - 5) or not run.processes:
       time.sleep(0.01)
-    while wanted == 'saving' and not _saving(workdir) and _last_step(workdir) < STEPS - 2:
+    while wanted == 'saving' and not _saving(workdir) and last_step(workdir) < STEPS - 2:
       time.sleep(0.001)
     if wanted == 'step':
       time.sleep(rng.uniform(0, 0.5))
     kills.append('saving' if _saving(workdir) else 'step')
     attempts = run.attempts
     rng.choice(run.processes).kill()
-    before.append(_last_step(workdir))
+    before.append(last_step(workdir))
     while run.attempts == attempts:
       time.sleep(0.01)
       if not any(process.poll() is None for process in run.processes) and before[-1] >= STEPS:
@@ -102,11 +101,6 @@ def _kill_now_and_then(run: Launcher, workdir: pathlib.Path, rng: random.Random,
 
 def _saving(workdir: pathlib.Path) -> bool:
   return any((workdir / FOLDER).glob('*.orbax-checkpoint-tmp*'))
-
-
-def _last_step(workdir: pathlib.Path) -> int:
-  records = read_records(str(workdir))
-  return records[-1]['step'] if records else 0
 
 
 def _repeated(workdir: pathlib.Path, before: list[int]) -> list[int]:

@@ -66,11 +66,16 @@ def wait_for_step(workdir, step, processes, timeout=240):
   """Until metrics.jsonl has a record of this step."""
   deadline = time.monotonic() + timeout
   while time.monotonic() < deadline and all(process.poll() is None for process in processes):
-    records = read_records(str(workdir))
-    if records and records[-1]['step'] >= step:
+    if last_step(workdir) >= step:
       return
     time.sleep(0.02)
   raise AssertionError(f'step {step} was not reached: ' + '\n'.join(process.output() for process in processes))
+
+
+def last_step(workdir):
+  """That has a record; 0 where none has."""
+  records = read_records(str(workdir))
+  return records[-1]['step'] if records else 0
 
 
 def losses(workdir):

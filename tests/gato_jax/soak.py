@@ -22,6 +22,7 @@ from experiments.launch.job import Job
 from experiments.launch.local import Launcher
 from gato_jax.config_file import load_config
 from gato_jax.training.metrics import read_records
+from tests.gato_jax.processes import last_step
 
 FILE, PLOT = 'soak.jsonl', 'soak.svg'
 SECONDS = 10.0  # between two looks
@@ -64,8 +65,7 @@ class Watcher(threading.Thread):
   def run(self) -> None:
     with (self._workdir / FILE).open('a', encoding='utf-8') as file:
       while not self._over.wait(SECONDS):
-        records = read_records(str(self._workdir))
-        step = records[-1]['step'] if records else 0
+        step = last_step(self._workdir)
         file.write(json.dumps({'at': time.time(), 'part': self._number, 'step': step, **self._look()}) + '\n')
         file.flush()
         if step >= self._until and self._part.ending != 'end':
