@@ -80,6 +80,8 @@ def do(words: list[str]) -> None:
 
 def serve(words: list[str]) -> None:
   """Until it has answered."""
+  # What a shell starts in the background ignores Ctrl-C, and so would the server.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   with subprocess.Popen([pathlib.Path(sys.executable).with_name('gato-jax'), *words]) as server:
     while server.poll() is None:
       try:
