@@ -72,15 +72,19 @@ EXTRAS = {
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'dev': [
+        'flask-cors>=4.0',  # of moto's server
+        'flask>=3.0',
         'gcp-storage-emulator>=2024.8',  # checkpoints in a bucket, without one
         'gcsfs>=2024.6',
         'hypothesis>=6.100',
         'kubeflow-trainer-api>=2.0',
+        'moto[s3]>=5.0',
         'mypy>=1.15',
         'packaging>=23.0',  # the licences of what is installed
         'pytest>=8.0',
         'pytest-xdist>=3.7',
         'ruff>=0.6',
+        's3fs>=2024.6',
         'selenium>=4.20',  # the tests of pages, in the machine's own Chromium
         'websockets>=14.0',
     ],

@@ -3,18 +3,18 @@
     gato-jax quickstart --config=experiments/configs/local_agent.py --workdir=runs/local_agent
 
 Training takes an hour and a half of two cores if left alone (0.42 s a step). Measured as it was soaked
-(tests/gato_jax/soak.py: killed twice, stopped twice, other work on the machine), 2 episodes a task, scores normalised
-to 0 random, 100 expert, after so many steps:
+(tests/gato_jax/soak.py: killed twice, stopped twice, other work on the machine), scores normalised to 0 random, 100
+expert, after so many steps; 2 episodes a task, in the last column 50 (35 minutes):
 
-                                    3000   6000   9000  12000
-    tasks at half of expert or above 53.1   65.6   75.8   74.2  % of 128
-    babyai (44)                      63.2   78.7   83.1   82.0
-    metaworld (45)                   47.8   68.0   81.6   84.8
-    modular_rl (7)                   49.6   38.4   68.1   77.5
-    classic_control (7)              56.1   49.2   59.0   64.7
-    fetch (3)                        31.9   66.0   66.0   66.0
-    dm_control (11)                  26.9   37.5   40.2   48.9
-    dm_control_random_small (11)     21.2   30.7   28.4   36.5
+                                    3000   6000   9000  12000   50 ep.
+    tasks at half of expert or above 53.1   65.6   75.8   74.2   81.2  % of 128
+    babyai (44)                      63.2   78.7   83.1   82.0   85.2
+    metaworld (45)                   47.8   68.0   81.6   84.8   86.3
+    modular_rl (7)                   49.6   38.4   68.1   77.5   80.0
+    classic_control (7)              56.1   49.2   59.0   64.7   72.3
+    fetch (3)                        31.9   66.0   66.0   66.0   73.6
+    dm_control (11)                  26.9   37.5   40.2   48.9   55.4
+    dm_control_random_small (11)     21.2   30.7   28.4   36.5   48.8
     questions (commonest: 40.0)      63.5   79.5   80.0   82.0  %
     captions                         96.5   97.0   99.0   98.0  %
     text (unigram: 3.792)           2.908  2.646  2.396  2.295  bits a byte

@@ -15,6 +15,7 @@ import math
 import sys
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
 from orbax.checkpoint import v1 as ocp
 
@@ -22,6 +23,7 @@ from data_pipelines.errors import InputError
 from gato_jax.group import Group, LostProcess
 from gato_jax.training.checkpoint_place import FOLDER, absolute, checkpoint_folder
 from gato_jax.training.compatibility import check_shapes, check_vocabulary
+from gato_jax.training.s3 import teach_orbax
 from gato_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
@@ -157,6 +159,7 @@ class Checkpoints:
       self._checkpointer.close()
 
   def _open(self) -> ocp.training.Checkpointer:
+    teach_orbax(self._directory)
     try:
       return ocp.training.Checkpointer(
           self._directory,
@@ -206,7 +209,7 @@ class Checkpoints:
     if not target.exists():  # a bucket has no empty folders
       (target / 'README.txt').write_text('Checkpoints that could not be read.')
     for step in steps:
-      (self._directory / str(step)).rename(target / f'{step}-{len(list(target.iterdir()))}')
+      _move(self._directory / str(step), target / f'{step}-{len(list(target.iterdir()))}')
 
   def _failure(self, step: int, error: Exception) -> InputError:
     self._error = None
@@ -285,6 +288,7 @@ def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
   directory = checkpoint_folder(workdir)
   if not directory.exists():
     raise InputError(f'{directory.parent} has no checkpoints; train into it first, or name a run with --workdir')
+  teach_orbax(directory)
   with ocp.training.Checkpointer(directory) as checkpointer:
     yield checkpointer
 
@@ -353,6 +357,23 @@ def _is_news(record: logging.LogRecord) -> bool:
   """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
   message = record.getMessage()
   return not ('never retrieved' in message and f'/{FOLDER}/' in message)
+
+
+def _move(source: epath.Path, target: epath.Path) -> None:
+  if '://' not in str(source):
+    source.rename(target)
+    return
+  _copy_objects(source, target)
+  source.rmtree()
+
+
+def _copy_objects(source: epath.Path, target: epath.Path) -> None:
+  """A bucket renames nothing, and s3fs, asked to, would look for an object of each folder."""
+  for path in source.iterdir():
+    if path.is_dir():
+      _copy_objects(path, target / path.name)
+    else:
+      path.copy(target / path.name)
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

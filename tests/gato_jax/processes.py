@@ -21,8 +21,8 @@ def free_port():
 
 
 def xla_flags(devices):
-  """So many simulated devices, and what the whole suite sets."""
-  return f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+  """So many simulated devices, and what is set already, as by the whole suite."""
+  return f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'.strip()
 
 
 class Process(subprocess.Popen):
