@@ -72,7 +72,7 @@ EXTRAS = {
     # Addresses such as gs:// and s3:// as checkpoint_dir.
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'dev': [
-        'flask-cors>=4.0',  # of moto's server
+        'flask-cors>=4.0',  # moto's server wants both
         'flask>=3.0',
         'gcp-storage-emulator>=2024.8',  # checkpoints in a bucket, without one
         'gcsfs>=2024.6',

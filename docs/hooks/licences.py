@@ -64,10 +64,13 @@ REASONS = {
     'gcsfs': 'gs:// addresses',
     's3fs': 's3:// addresses',
     # dev, docs
+    'flask': "tests: moto's server",
+    'flask-cors': "tests: moto's server",
     'gcp-storage-emulator': 'tests: checkpoints in a bucket, without one',
     'hypothesis': 'tests: properties',
     'kubeflow-trainer-api': 'tests: the schema of manifests for GKE',
     'mypy': 'types of what is public',
+    'moto': 'tests: checkpoints in S3, without it',
     'pytest': 'tests',
     'pytest-xdist': 'tests on several cores',
     'ruff': 'style',
