@@ -70,7 +70,7 @@ REASONS = {
     'hypothesis': 'tests: properties',
     'kubeflow-trainer-api': 'tests: the schema of manifests for GKE',
     'mypy': 'types of what is public',
-    'moto': 'tests: checkpoints in S3, without it',
+    'moto': 'tests: checkpoints in S3, on this machine',
     'pytest': 'tests',
     'pytest-xdist': 'tests on several cores',
     'ruff': 'style',

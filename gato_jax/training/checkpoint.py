@@ -15,13 +15,12 @@ import math
 import sys
 from typing import Any, NamedTuple
 
-from etils import epath
 import jax
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
 from gato_jax.group import Group, LostProcess
-from gato_jax.training.checkpoint_place import FOLDER, absolute, checkpoint_folder
+from gato_jax.training.checkpoint_place import FOLDER, absolute, checkpoint_folder, move
 from gato_jax.training.compatibility import check_shapes, check_vocabulary
 from gato_jax.training.s3 import teach_orbax
 from gato_jax.training.state import TrainState
@@ -209,7 +208,7 @@ class Checkpoints:
     if not target.exists():  # a bucket has no empty folders
       (target / 'README.txt').write_text('Checkpoints that could not be read.')
     for step in steps:
-      _move(self._directory / str(step), target / f'{step}-{len(list(target.iterdir()))}')
+      move(self._directory / str(step), target / f'{step}-{len(list(target.iterdir()))}')
 
   def _failure(self, step: int, error: Exception) -> InputError:
     self._error = None
@@ -357,23 +356,6 @@ def _is_news(record: logging.LogRecord) -> bool:
   """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
   message = record.getMessage()
   return not ('never retrieved' in message and f'/{FOLDER}/' in message)
-
-
-def _move(source: epath.Path, target: epath.Path) -> None:
-  if '://' not in str(source):
-    source.rename(target)
-    return
-  _copy_objects(source, target)
-  source.rmtree()
-
-
-def _copy_objects(source: epath.Path, target: epath.Path) -> None:
-  """A bucket renames nothing, and s3fs, asked to, would look for an object of each folder."""
-  for path in source.iterdir():
-    if path.is_dir():
-      _copy_objects(path, target / path.name)
-    else:
-      path.copy(target / path.name)
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

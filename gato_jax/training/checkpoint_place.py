@@ -25,4 +25,25 @@ def checkpoint_folder(workdir: str) -> epath.Path:
 
 def absolute(path: str) -> epath.Path:
   """Addresses are whole as they are; `resolve` would take them for names of local folders."""
-  return epath.Path(path) if '://' in str(path) else epath.Path(path).resolve()
+  return epath.Path(path) if _is_address(path) else epath.Path(path).resolve()
+
+
+def move(source: epath.Path, target: epath.Path) -> None:
+  """A folder; in a bucket, which renames nothing, object by object: s3fs would look for one of each folder."""
+  if not _is_address(source):
+    source.rename(target)
+    return
+  _copy_objects(source, target)
+  source.rmtree()
+
+
+def _copy_objects(source: epath.Path, target: epath.Path) -> None:
+  for path in source.iterdir():
+    if path.is_dir():
+      _copy_objects(path, target / path.name)
+    else:
+      path.copy(target / path.name)
+
+
+def _is_address(path: str | epath.Path) -> bool:
+  return '://' in str(path)
