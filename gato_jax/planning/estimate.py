@@ -7,19 +7,20 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.tokenization.vocabulary import Vocabulary
-from gato_jax.mesh import BATCH_AXES, make_abstract_mesh
+from gato_jax.mesh import BATCH_AXES, make_abstract_mesh, platform
 from gato_jax.model import attention
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective
 from gato_jax.planning.plan import Needs, Plan, count_sources, model_flops, open_turns
 from gato_jax.planning.target import Target
+from gato_jax.training.loss import chunk_size
 from gato_jax.training.optimizer import make_optimizer
 from gato_jax.training.program import abstract_batch, check_training, loss_settings, make_forward
 from gato_jax.training.state import TrainState, abstract_state, define_model, initial_state
 from gato_jax.training.step import make_train_function
 
 _GATHERED_ROWS = 16  # of bfloat16 make a tile of a TPU's memory; the compiler gathers smaller shards by all-reduce
-_CHUNK_BYTES = 3 * 256 * 4  # of the head: three float32 arrays of 256 rows
+_LOGIT_BYTES = 3 * 4  # of the head: three float32 arrays of a chunk
 
 
 def estimate(config: Any, target: Target, target_share: float, flops: float | None = None) -> Plan:
@@ -42,12 +43,14 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
   state = state_bytes(abstract)
   shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   rows = config.training.batch_size // shards // config.training.accumulation
-  activations = activation_bytes(config, rows, mesh.shape['tensor'], vocabulary.size, keeps_scores(config, target))
+  activations = activation_bytes(config, rows, mesh.shape['tensor'], keeps_scores(config, target))
+  chunk = chunk_size(rows * config.data.sequence_length, vocabulary.size, target.platform)
+  head = _LOGIT_BYTES * chunk * vocabulary.size
   gradients = state_bytes(abstract.parameters)
   flops = program_flops(config, target_share) if flops is None else flops
   return Plan(
       target=target, mesh=dict(mesh.shape), remat=config.model.remat, batch_size=config.training.batch_size,
-      needs=Needs(state, activations + gradients, 0.0), fits=None,
+      needs=Needs(state, activations + head + gradients, 0.0), fits=None,
       flops=flops / target.device_count,
       model_flops=model_flops(config, target_share, vocabulary.size) / target.device_count,
       collectives=formula_collectives(config, target, dict(mesh.shape), abstract, rows),
@@ -67,7 +70,7 @@ def program_flops(config: Any, target_share: float) -> float:
       make_forward(definition), loss_settings(config.training, vocabulary, count_sources(config)), config.training, 0)
   state = jax.eval_shape(lambda: initial_state(definition, make_optimizer(config.training), 0))
   jaxpr = jax.make_jaxpr(function)(state, abstract_batch(config, None))
-  return count_flops(jaxpr, open_turns(config, 1, target_share))
+  return count_flops(jaxpr, open_turns(config, 1, target_share, vocabulary.size, platform()))
 
 
 def state_bytes(abstract: Any) -> float:
@@ -76,8 +79,8 @@ def state_bytes(abstract: Any) -> float:
       math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)))
 
 
-def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, with_scores: bool) -> float:
-  """What the forward pass keeps for the backward pass in bfloat16, one layer's work, and a chunk of the head.
+def activation_bytes(config: Any, rows: int, tensor: int, with_scores: bool) -> float:
+  """What the forward pass keeps for the backward pass in bfloat16, and one layer's work.
 
   `with_scores`, there are scores and weights of the causal half, 12 bytes for each pair.
   """
@@ -86,14 +89,14 @@ def activation_bytes(config: Any, rows: int, tensor: int, vocabulary_size: int, 
   split = (4 * model.heads * model.head_size + 2 * model.feed_forward) / tensor
   work = split + 4 * model.width + scores
   kept = {'none': work, 'dots': split * 0.75 + model.width, 'full': model.width}[model.remat]
-  return 2.0 * positions * (model.layers * kept + work) + _CHUNK_BYTES * vocabulary_size
+  return 2.0 * positions * (model.layers * kept + work)
 
 
 def keeps_scores(config: Any, target: Target) -> bool:
   """Whether attention keeps the scores of all pairs there."""
   model = config.model
   dtype = jnp.dtype('float32' if model.dtype == 'float32' else 'bfloat16')  # which is what `auto` is there
-  return attention.keeps_scores(model.attention, 'tpu' if target.is_tpu else 'gpu', config.data.sequence_length,
+  return attention.keeps_scores(model.attention, target.platform, config.data.sequence_length,
                                 model.head_size, dtype, model.positions == 'transformer_xl')
 
 

@@ -13,7 +13,7 @@ from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective, collectives
 from gato_jax.planning.target import Target, tpu_devices
 from gato_jax.training.flops import step_flops
-from gato_jax.training.loss import CHUNK_ROWS
+from gato_jax.training.loss import chunk_size
 from gato_jax.training.program import abstract_batch, make_program
 
 DAY = 86_400.0
@@ -144,7 +144,7 @@ def make_plan(config: Any, target: Target, target_share: float) -> Plan:
   """
   mesh = make_mesh(config.mesh, tpu_devices(target))
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
-  turns = open_turns(config, math.prod(mesh.shape[axis] for axis in BATCH_AXES), target_share)
+  turns = open_turns(config, math.prod(mesh.shape[axis] for axis in BATCH_AXES), target_share, vocabulary.size, 'tpu')
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # optimizers make small arrays here, not on the target
     program = make_program(config, vocabulary, count_sources(config), mesh)
   with jax.set_mesh(mesh):
@@ -160,10 +160,11 @@ def make_plan(config: Any, target: Target, target_share: float) -> Plan:
       * config.data.sequence_length, steps=config.training.steps, compile_seconds=time.monotonic() - began)
 
 
-def open_turns(config: Any, batch_shards: int, target_share: float) -> float:
+def open_turns(config: Any, batch_shards: int, target_share: float, vocabulary_size: int, device: str) -> float:
   """Turns of the head's loop on a device: chunks of positions with a target."""
   rows = config.training.batch_size / batch_shards / config.training.accumulation
-  return max(math.ceil(rows * config.data.sequence_length * target_share / CHUNK_ROWS), 1)
+  positions = int(rows * config.data.sequence_length)
+  return max(math.ceil(positions * target_share / chunk_size(positions, vocabulary_size, device)), 1)
 
 
 def count_sources(config: Any) -> int:

@@ -40,6 +40,10 @@ class Target(NamedTuple):
     return self.chip.torus > 0
 
   @property
+  def platform(self) -> str:
+    return 'tpu' if self.is_tpu else 'gpu'
+
+  @property
   def rings(self) -> tuple[bool, ...]:
     """Of each dimension of the torus, whether its ends are wired to each other."""
     if self.chip.torus == 2:

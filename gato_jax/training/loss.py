@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from gato_jax.mesh import BATCH_AXES
+from gato_jax.mesh import BATCH_AXES, platform
 
-CHUNK_ROWS = 256
+_CHUNK_ROWS = 256  # on a CPU; a chunk is a multiple of it
+_LOGITS_BYTES = 2**29  # of one chunk's, float32
 
 
 class LossSums(NamedTuple):
@@ -45,7 +46,7 @@ class LossSettings(NamedTuple):
     bins: number of continuous bins.
     bin_smoothing: standard deviation, in bins, of a continuous target's soft label; 0 for one-hot labels.
     source_count: S, number of datasets.
-    chunk_rows: target positions taken at once; what bounds the memory is chunk_rows * V.
+    chunk_rows: target positions taken at once; what bounds the memory is chunk_rows * V. 0: see `chunk_size`.
   """
 
   vocabulary_size: int
@@ -53,7 +54,25 @@ class LossSettings(NamedTuple):
   bins: int
   bin_smoothing: float
   source_count: int
-  chunk_rows: int = CHUNK_ROWS
+  chunk_rows: int = 0
+
+
+def chunk_size(positions: int, table_rows: int, device: str) -> int:
+  """Target positions taken at once, where settings leave it open.
+
+  Every chunk reads and writes the gradient of the whole table. That is cheap in a CPU's cache; on an accelerator it
+  costs as much as the products of 256 rows, which take a larger chunk: a sixteenth of all positions, since the last
+  chunk is filled up with nothing.
+
+  Args:
+    positions: that one device has, with or without a target.
+    table_rows: V.
+    device: a platform, `cpu`, `gpu` or `tpu`.
+  """
+  if device == 'cpu':
+    return _CHUNK_ROWS
+  most = min(positions // 16, _LOGITS_BYTES // (4 * table_rows))
+  return max(most // _CHUNK_ROWS, 1) * _CHUNK_ROWS
 
 
 def target_loss(hidden_BxLxD, table_VxD, targets_BxL, weights_BxL, sources_BxL, settings: LossSettings) -> LossSums:
@@ -121,8 +140,9 @@ def _local_loss(settings, with_gradients, axes, hidden_BxLxD, table_VxD, *fields
   width = hidden_BxLxD.shape[-1]
   hidden_RxD = hidden_BxLxD.reshape(-1, width)
   targets_R, weights_R, sources_R = (field.reshape(-1) for field in fields)
-  order_R, place_R, count = _targets_first(weights_R, settings.chunk_rows)
-  chunks = -(-count // settings.chunk_rows)
+  chunk_rows = settings.chunk_rows or chunk_size(len(weights_R), len(table_VxD), platform())
+  order_R, place_R, count = _targets_first(weights_R, chunk_rows)
+  chunks = -(-count // chunk_rows)
   if axes:
     chunks = jax.lax.pmax(chunks, axes)  # the same trip count everywhere: the loop's body may hold collectives
   table_in_dtype_VxD = table_VxD.astype(hidden_RxD.dtype)
@@ -130,13 +150,13 @@ def _local_loss(settings, with_gradients, axes, hidden_BxLxD, table_VxD, *fields
 
   def take(chunk, carry):
     totals, gradients = carry
-    rows_C = jax.lax.dynamic_slice(order_R, (chunk * settings.chunk_rows,), (settings.chunk_rows,))
+    rows_C = jax.lax.dynamic_slice(order_R, (chunk * chunk_rows,), (chunk_rows,))
     hidden_CxD, targets_C, weights_C, sources_C = (
         array.at[rows_C].get(mode='fill', fill_value=0) for array in (hidden_RxD, targets_R, weights_R, sources_R))
     sums_SxF, error_CxV = _chunk_loss(
         settings, with_gradients, hidden_CxD, table_in_dtype_VxD, targets_C, weights_C, sources_C, label_rows)
     if with_gradients:
-      gradients = _add_gradients(gradients, chunk * settings.chunk_rows, error_CxV, hidden_CxD, table_in_dtype_VxD)
+      gradients = _add_gradients(gradients, chunk * chunk_rows, error_CxV, hidden_CxD, table_in_dtype_VxD)
     return totals + sums_SxF, gradients
 
   start = ()

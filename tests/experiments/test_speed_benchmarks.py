@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.tokenization.vocabulary import Vocabulary
-from experiments.benchmarks import attention, measuring, pytorch_decoder, sweep, train_step
+from experiments.benchmarks import accelerator, attention, measuring, pytorch_decoder, sweep, train_step
 from experiments.configs import speed
 from gato_jax.training.flops import step_flops
 
@@ -64,6 +64,13 @@ def test_train_step_prints_one_line_whose_numbers_go_together(config, vocabulary
       result['cpu_seconds_per_step'] / result['others']['dense'], abs=0.2)
   assert result['targets_per_second'] / result['tokens_per_second'] == pytest.approx(0.44, rel=0.01)
   assert 0 < result['peak_share'] < 1
+
+
+def test_accelerator_prints_one_line_whose_numbers_go_together(config, capsys):
+  accelerator.main(config, steps=3)
+  result = line(capsys)
+  assert result['devices'] == 1 and result['rows'] == 2 and 0 < result['mfu'] < 1
+  assert result['tokens_per_second'] == pytest.approx(2 * 192 / result['milliseconds_per_step'] * 1e3, rel=0.01)
 
 
 def test_batches_have_the_targets_and_segments_asked_for(config, vocabulary):

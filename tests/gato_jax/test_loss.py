@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gato_jax.training.loss import LossSettings, target_loss
+from gato_jax.training.loss import LossSettings, chunk_size, target_loss
 from tests.gato_jax.processes import xla_flags
 
 B, L, D, V = 3, 11, 8, 40
@@ -97,6 +97,16 @@ def test_chunk_size_does_not_matter():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), results[0], other)
 
 
+@pytest.mark.parametrize(('positions', 'table_rows', 'device', 'expected'), [
+    (64 * 1024, 33_152, 'cpu', 256),
+    (2 * 1024, 33_152, 'tpu', 256),  # a few rows of a pod
+    (16 * 1024, 33_152, 'gpu', 1024),  # a sixteenth
+    (64 * 1024, 33_152, 'gpu', 3840),  # 3840 * 33152 * 4 bytes are below 512 MiB, 4096 * 33152 * 4 above
+    (1024 * 1024, 2_176, 'gpu', 61_440)])
+def test_an_accelerator_takes_larger_chunks(positions, table_rows, device, expected):
+  assert chunk_size(positions, table_rows, device) == expected
+
+
 def test_what_has_no_target_is_not_looked_at():
   hidden, table, targets, weights, sources = map(jnp.asarray, make_inputs(0.4))
   spoiled = jnp.where(weights[..., None] > 0, hidden, jnp.nan)
@@ -153,7 +163,7 @@ def test_logits_of_the_whole_batch_never_exist():
 MESH_SCRIPT = textwrap.dedent('''
     import jax, numpy as np, pickle, sys
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from gato_jax.training.loss import LossSettings, target_loss
+    from gato_jax.training.loss import LossSettings, chunk_size, target_loss
     inputs, settings, expected = pickle.load(open(sys.argv[1], 'rb'))
     hidden, table, *fields = inputs
     for shape in ((1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4)):
