@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
   out = folder / 'out' / study.FOLDER
   assert json.loads((out / study.REPORT_FILE).read_text()) == json.loads(json.dumps(report))
   assert (out / study.PLOT_FILE).stat().st_size > 1000
-  assert report['sources'] == {'mountain_car': {'workdir': run, 'step': 2}, 'scratch': {'workdir': '', 'step': 0}}
+  assert report['sources'] == {'mountain_car': {TASK: {'workdir': run, 'step': 2}},
+                               'scratch': {TASK: {'workdir': '', 'step': 0}}}
   runs = report['tasks'][TASK]['runs']
   assert [(each['source'], each['episodes']) for each in runs] == [('mountain_car', 2), ('scratch', 2)]
   for each in runs:
@@ -96,6 +98,12 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
     ({}, [], 'missing'),
     ({}, ['scratch', 'scratch'], 'another name'),
     ({}, ['run=nowhere'], 'nowhere has no checkpoints'),
+    ({}, ['run@atari={run}'], "--from=run@atari: data.mixture has no entry 'atari' to train on; it has cl"),
+    ({}, ['run@={run}'], "has no entry ''"),
+    ({}, ['run@classic_control'], 'as NAME=WORKDIR, NAME or NAME@ENTRY=WORKDIR, each with another name'),
+    ({}, ['run={run}', 'run@classic_control={run}'], 'give run either once, or once for each entry'),
+    ({'data.mixture.classic_control.tasks': ('MountainCar-v0',)}, ['run@classic_control={run}'],
+     'no held-out task: --from=run@classic_control='),
 ])
 def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, match):
   config, _, run = cases
@@ -103,6 +111,23 @@ def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, 
   config.update_from_flattened_dict(changes)
   with pytest.raises(InputError, match=match):
     check_study(config, open_sources([source.format(run=run) for source in sources], config))
+
+
+def test_a_line_starts_each_entry_from_weights_of_its_own(cases, tmp_path):
+  config, _, run = cases
+  config = copy.deepcopy(config)
+  with config.unlocked():
+    config.data.mixture.swing = mixture_entry(1.0, dataset='classic_control', tasks=('Pendulum-v1',), episodes=3)
+  prepare(config.data, workers=1)
+  other = str(tmp_path / 'run@other')
+  shutil.copytree(run, other)
+  sources = [f'own@classic_control={run}', f'both={run}', f'own@swing={other}']
+  started = check_study(config, open_sources(sources, config))
+  lines = [(point.task, point.source, point.workdir) for point in study._points(config, started)]
+  assert lines == [(TASK, 'own', run), (TASK, 'both', run), ('swing/Pendulum-v1', 'both', run),
+                   ('swing/Pendulum-v1', 'own', other)]
+  with pytest.raises(InputError, match='has no weights for swing/Pendulum-v1: give also --from=own@swing=WORKDIR'):
+    check_study(config, open_sources(sources[:2], config))
 
 
 def test_sizes_are_compared_by_tokens(cases, tmp_path):
