@@ -86,5 +86,5 @@ def _curves(workdir: str) -> dict[str, list[list[float]]]:
              if report['summary']['mean_by_domain']]
   places = np.interp([report['step'] for report in reports], [record['step'] for record in records], tokens)
   means = [float(np.mean(list(report['summary']['mean_by_domain'].values()))) for report in reports]
-  return {'loss': [[record['tokens'], record['loss']] for record in records],
+  return {'loss': [[record['tokens'], record['loss']] for record in records if 'loss' in record],
           'score': [list(pair) for pair in zip(places.tolist(), means, strict=True)]}

@@ -17,7 +17,7 @@ from gato_jax.finetuning import study
 from gato_jax.finetuning.checks import check_study, open_sources
 from gato_jax.finetuning.run import Point, run_config
 from gato_jax.training.loop import train
-from gato_jax.training.metrics import read_records
+from gato_jax.training.metrics import FILE, read_records
 from tests.gato_jax.training_cases import small_config
 
 pytest.importorskip('gymnasium')
@@ -136,8 +136,11 @@ def test_sizes_are_compared_by_tokens(cases, tmp_path):
   path = pathlib.Path(run) / 'evaluation' / 'steps' / '2' / 'report.json'
   path.parent.mkdir(parents=True)
   path.write_text(json.dumps(report))
-  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
   records = read_records(run)
+  skipped = {name: value for name, value in records[-1].items() if name != 'loss'}  # a record of skipped steps alone
+  with (pathlib.Path(run) / FILE).open('a') as file:
+    file.write(json.dumps({**skipped, 'step': 3}) + '\n')
+  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
   assert result['small']['loss'] == [[record['tokens'], record['loss']] for record in records]
   assert result['small']['score'] == [[records[-1]['tokens'], 20.0]]
   assert result['small']['parameters'] == result['large']['parameters'] == parameter_count(config)
