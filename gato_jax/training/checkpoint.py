@@ -50,6 +50,11 @@ class Restored(NamedTuple):
   def state(self) -> TrainState:
     return TrainState(self.items['parameters'], self.items['optimizer'], **self.items['counters'])
 
+  @property
+  def saved(self) -> float:
+    """When it was, seconds since the epoch: tells it from the same step of another run into the workdir."""
+    return self.run.get('goodput', {}).get('at', 0.0)
+
 
 class Checkpoints:
   """The checkpoints of one workdir. All processes of a run call every method, in the same order.
@@ -327,7 +332,7 @@ def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple
   if unreadable:
     raise InputError(
         f'none of the checkpoints {steps} in {checkpointer.directory} can be read; restore them from a copy, or use '
-        'another workdir to start afresh')
+        'another workdir to start afresh; what has --step can be given an older one')
   return None, []
 
 
@@ -338,7 +343,7 @@ def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str
     items = wanted(run)
     saved = {path: shape for path, shape in shapes.items() if path.split('/')[0] in items}
     check_shapes(saved, _shapes(items), f'{checkpointer.directory}, step {step},')
-    return Restored(step, checkpointer.load_checkpointables(step, items), run), '', False
+    return Restored(step, checkpointer.load_checkpointables(step, items) if items else {}, run), '', False
   except InputError as error:
     return None, str(error), True
   except Exception as error:  # whatever the storage layer makes of missing or damaged files
