@@ -9,7 +9,7 @@ from data_pipelines.datasets.catalogue import Request, requests, weighted_entrie
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.errors import InputError
 from gato_jax.config import changed_keys
-from gato_jax.evaluation.control import check_seed
+from gato_jax.evaluation.rollouts import check_seed
 from gato_jax.evaluation.tasks import references, task_specs
 from gato_jax.named_runs import named_runs
 from gato_jax.training.checkpoint import parameter_reader
@@ -72,7 +72,7 @@ def check_study(config: ml_collections.ConfigDict, sources: Sequence[Source]) ->
       too few episodes are built; settings that leave nothing to do.
   """
   settings = config.finetuning
-  check_seed(config)
+  check_seed(config.evaluation.seed)
   if min(settings.episodes, default=0) < 1 or settings.repetitions < 1 or settings.smoothing < 1:
     raise InputError('finetuning.episodes, repetitions and smoothing must be at least 1')
   if not 0 < settings.evaluate_every <= config.training.steps:

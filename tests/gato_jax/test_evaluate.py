@@ -60,6 +60,8 @@ def test_evaluation_never_plays_the_demonstrations_seeds(tmp_path):
   config.evaluation.seed = 999_999
   with pytest.raises(InputError, match='evaluation.seed is 999999'):
     evaluation.evaluate(config, str(tmp_path))
+  with pytest.raises(SystemExit, match='error: --seed is 999999: demonstrations are made from the seeds below 1000000'):
+    exported.main([str(tmp_path), '--seed=999999'])
 
 
 def test_policies_see_what_training_showed_them():
