@@ -8,7 +8,7 @@ from rich.console import Console
 from data_pipelines.errors import InputError
 from gato_jax.evaluation.evaluate import evaluate
 from gato_jax.evaluation.rollouts import check_seed
-from gato_jax.training.checkpoint import finished_steps
+from gato_jax.training.checkpoint_reading import finished_steps
 
 POLL = 10.0  # seconds
 

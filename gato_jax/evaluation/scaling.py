@@ -14,7 +14,7 @@ from gato_jax.evaluation.plots import colours, save
 from gato_jax.evaluation.report_files import FOLDER as EVALUATION_FOLDER
 from gato_jax.evaluation.report_files import read_reports
 from gato_jax.named_runs import named_runs
-from gato_jax.training.checkpoint import parameter_reader
+from gato_jax.training.checkpoint_reading import parameter_reader
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.metrics import read_records
 

@@ -12,7 +12,7 @@ from gato_jax.config import changed_keys
 from gato_jax.evaluation.rollouts import check_seed
 from gato_jax.evaluation.tasks import references, task_specs
 from gato_jax.named_runs import named_runs
-from gato_jax.training.checkpoint import parameter_reader
+from gato_jax.training.checkpoint_reading import parameter_reader
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.restore import tokenizer_of
 

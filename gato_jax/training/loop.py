@@ -27,8 +27,8 @@ from gato_jax.config import changed_keys
 from gato_jax.group import Group, Preempted
 from gato_jax.mesh import NO_MESH, make_mesh
 from gato_jax.sharding import batch_sharding, local_rows
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
-from gato_jax.training.checkpoint_place import note_place
+from gato_jax.training.checkpoint import Checkpoints
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER, note_place
 from gato_jax.training.compatibility import config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
 from gato_jax.training.goodput import Goodput, last_sign

@@ -12,7 +12,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.config import changed_keys
 from gato_jax.model.gato import Gato
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Restored, read_checkpoint
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER
+from gato_jax.training.checkpoint_reading import Restored, read_checkpoint
 from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
 

@@ -27,8 +27,8 @@ from gato_jax.evaluation.scoring import LANGUAGE
 from gato_jax.export.export import export
 from gato_jax.export.tasks import KnownTask
 from gato_jax.pages.report import write_report_page
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, finished_steps
-from gato_jax.training.checkpoint_place import FOLDER
+from gato_jax.training.checkpoint_place import FOLDER, TOKENIZER_FOLDER
+from gato_jax.training.checkpoint_reading import finished_steps
 from gato_jax.training.goodput import read_seconds
 from gato_jax.training.loop import train
 from tests.gato_jax.training_cases import small_config, tiny_tokenizer

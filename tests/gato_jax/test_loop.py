@@ -14,8 +14,8 @@ from gato_jax.config import changed_keys
 from gato_jax.group import Preempted
 from gato_jax.mesh import make_mesh
 from gato_jax.training import ownership
-from gato_jax.training.checkpoint import finished_steps
 from gato_jax.training.checkpoint_place import FOLDER, checkpoint_folder
+from gato_jax.training.checkpoint_reading import finished_steps
 from gato_jax.training.loop import Evaluation, Run, shares_line
 from gato_jax.training.metrics import read_records
 from gato_jax.training.program import check_training
