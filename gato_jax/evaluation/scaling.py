@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 from gato_jax.dry_run import parameter_count
 from gato_jax.evaluation.plots import colours, save
 from gato_jax.evaluation.report_files import FOLDER as EVALUATION_FOLDER
@@ -42,7 +43,7 @@ def scaling(workdir: str, runs: Sequence[str]) -> dict[str, Any]:
             for name, path in named.items()}
   folder = pathlib.Path(workdir) / FOLDER
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'scaling.json').write_text(json.dumps(result, indent=1))
+  write_atomically(folder / 'scaling.json', json.dumps(result, indent=1))
   plot_figure_8(result, folder / 'figure_8.png')
   return result
 

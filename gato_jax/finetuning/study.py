@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipelines.environments.reference_scores import reference_scores
+from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.jobs import Job, run_jobs
 from gato_jax.evaluation.scores import normalised_score
 from gato_jax.evaluation.tasks import request_named
@@ -64,7 +65,7 @@ def finetune(config: ml_collections.ConfigDict, workdir: str, sources: Sequence[
                   f'{done.seconds:.0f} s', markup=False, highlight=False)
   report = _report(config, started, {point: results[point] for point in points})
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / REPORT_FILE).write_text(json.dumps(report, indent=1))
+  write_atomically(folder / REPORT_FILE, json.dumps(report, indent=1))
   plot_figure_9(report, folder / PLOT_FILE)
   for task in started:
     console.print(_table(task, report))

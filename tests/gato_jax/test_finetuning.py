@@ -42,6 +42,11 @@ def cases(tmp_path_factory):
   return config, folder, str(folder / 'run')
 
 
+def killed_while_writing(path, text, **settings):
+  path.write_bytes(text.encode()[:99])
+  raise KeyboardInterrupt
+
+
 def test_the_highest_mean_of_successive_evaluations_counts():
   assert study.best_smoothed([0, 9, 0, 3, 6, 6], 3) == (5, 5.0)
   assert study.best_smoothed([0, 9, 0], 1) == (1, 9.0)
@@ -79,6 +84,11 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
   made = []
   monkeypatch.setattr(study, 'run_jobs', lambda jobs, workers: made.extend(job.name for job in jobs) or ())
   assert study.finetune(config, str(folder / 'out'), sources)['tasks'] == report['tasks'] and not made
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, 'write_text', killed_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+      study.finetune(config, str(folder / 'out'), sources)
+  assert json.loads((out / study.REPORT_FILE).read_text()) == json.loads(json.dumps(report))
   changed = copy.deepcopy(config)
   changed.training.schedule.peak = 0.5
   with pytest.raises(KeyError):  # their results are missing, as no job is run here
@@ -130,7 +140,7 @@ def test_a_line_starts_each_entry_from_weights_of_its_own(cases, tmp_path):
     check_study(config, open_sources(sources[:2], config))
 
 
-def test_sizes_are_compared_by_tokens(cases, tmp_path):
+def test_sizes_are_compared_by_tokens(cases, tmp_path, monkeypatch):
   config, _, run = cases
   report = {'step': 2, 'summary': {'mean_by_domain': {'one': 10.0, 'other': 30.0}}}
   path = pathlib.Path(run) / 'evaluation' / 'steps' / '2' / 'report.json'
@@ -146,6 +156,11 @@ def test_sizes_are_compared_by_tokens(cases, tmp_path):
   assert result['small']['parameters'] == result['large']['parameters'] == parameter_count(config)
   folder = tmp_path / scaling.FOLDER
   assert json.loads((folder / 'scaling.json').read_text()) == result and (folder / 'figure_8.png').stat().st_size > 1000
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, 'write_text', killed_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+      scaling.scaling(str(tmp_path), [f'small={run}'])
+  assert json.loads((folder / 'scaling.json').read_text()) == result
   with pytest.raises(InputError, match='--run is large: give it at least once, as NAME=WORKDIR'):
     scaling.scaling(str(tmp_path), ['large'])
   other = copy.deepcopy(config)
