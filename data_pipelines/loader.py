@@ -152,8 +152,11 @@ def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],
 
 def _filtered(data_config: Any, source: EpisodeSource, index: EpisodeIndex) -> EpisodeIndex:
   entry = data_config.mixture.get(dataset_of(source.name))
-  if source.kind != 'control' or not entry or not entry.min_return_share:
+  if not entry or not entry.min_return_share:
     return index
+  if source.kind != 'control':
+    raise InputError(f'data.mixture.{source.name}.min_return_share is {entry.min_return_share}, but only episodes of '
+                     'control have a return: leave it at 0')
   try:
     kept = good_episodes(index.scores, source.noisy, entry.min_return_share)
   except InputError as error:

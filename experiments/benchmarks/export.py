@@ -22,7 +22,8 @@ from experiments.benchmarks.memory import peak_megabytes
 from experiments.benchmarks.tokenizer import made_up_tokenizer
 from gato_jax.export.export import export
 from gato_jax.export.loading import load_export
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
+from gato_jax.training.checkpoint import Checkpoints
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER
 from gato_jax.training.compatibility import describe_vocabulary
 from gato_jax.training.optimizer import make_optimizer
 from gato_jax.training.state import define_model, initial_state

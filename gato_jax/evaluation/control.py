@@ -7,11 +7,10 @@ import pathlib
 
 import ml_collections
 
-from data_pipelines.datasets.catalogue import SEED_LIMIT, Request
+from data_pipelines.datasets.catalogue import Request
 from data_pipelines.datasets.sources import open_source
 from data_pipelines.environments.registry import has_expert, task_spec
 from data_pipelines.environments.specs import Environment
-from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.acting.decoding import Engine
 from gato_jax.acting.engine import engine_of
@@ -70,13 +69,6 @@ def play_policies(
   return play(
       policies, spec.name, _maker(request, config), range(seed, seed + settings.episodes), _prompts(config, request),
       workers=settings.environment_workers, frame_every=frame_interval(spec.max_steps) if frames else 0)
-
-
-def check_seed(config: ml_collections.ConfigDict) -> None:
-  """Raises InputError where the evaluation's seeds are among the demonstrations'."""
-  if config.evaluation.seed < SEED_LIMIT:
-    raise InputError(f'evaluation.seed is {config.evaluation.seed}: demonstrations are made from the seeds below '
-                     f'{SEED_LIMIT}; set it to at least that')
 
 
 def _maker(request: Request, config: ml_collections.ConfigDict) -> Callable[[], Environment]:

@@ -9,15 +9,17 @@ import ml_collections
 from rich.console import Console
 
 from data_pipelines.environments.specs import TaskSpec
-from gato_jax.evaluation import control, tasks
+from gato_jax.evaluation import tasks
 from gato_jax.evaluation.curves import plot_curves
 from gato_jax.evaluation.kept import Checkpoint, KeptResults
 from gato_jax.evaluation.plots import plot_figure_5, plot_loss, plot_scores
 from gato_jax.evaluation.report import build_report, print_report, summary_line, training_summary, write_report
 from gato_jax.evaluation.report_files import FOLDER, REPORT, read_reports, step_folder
+from gato_jax.evaluation.rollouts import check_seed
 from gato_jax.evaluation.scoring import Scores, score_checkpoint
+from gato_jax.training.compatibility import config_of
 from gato_jax.training.metrics import read_records
-from gato_jax.training.restore import load_trained
+from gato_jax.training.restore import read_run
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None = None, *, again: bool = False,
@@ -39,7 +41,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
     InputError: no checkpoint, no data, a seed among the demonstrations', a simulator that keeps failing, or reference
       scores that leave no scale.
   """
-  control.check_seed(config)
+  check_seed(config.evaluation.seed)
   checkpoint = _find(config, workdir, step)
   config = checkpoint.config
   played = tasks.playable(config)
@@ -73,8 +75,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
 
 def _find(config: ml_collections.ConfigDict, workdir: str, step: int | None) -> Checkpoint:
   """The checkpoint, without its weights: workers read them."""
-  trained = load_trained(workdir, step)
-  return Checkpoint(workdir, trained.step, trained.saved, tasks.as_trained(config, trained.config))
+  found = read_run(workdir, step)
+  return Checkpoint(workdir, found.step, found.saved, tasks.as_trained(config, config_of(found.run)))
 
 
 def _draw(folder: pathlib.Path, of_step: pathlib.Path, scores: Scores, specs: Mapping[str, TaskSpec],

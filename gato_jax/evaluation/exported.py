@@ -19,7 +19,7 @@ from typing import NamedTuple
 from data_pipelines.environments.registry import SPECS, register
 from data_pipelines.errors import InputError
 from gato_jax.evaluation.jobs import Job, run_jobs
-from gato_jax.evaluation.rollouts import Rollouts, cost, environment_maker, group_sizes, play
+from gato_jax.evaluation.rollouts import Rollouts, check_seed, cost, environment_maker, group_sizes, play
 from gato_jax.evaluation.scores import TaskScore, task_score
 from gato_jax.export.tasks import KnownTask, read_tasks
 
@@ -43,8 +43,10 @@ def evaluate_export(folder: str, settings: Settings, names: Sequence[str] = ()) 
     names: of the tasks; none: all that have an environment and reference scores.
 
   Raises:
-    InputError: no such export or task, or a simulator that is missing or keeps failing.
+    InputError: no such export or task, a seed among the demonstrations', or a simulator that is missing or keeps
+      failing.
   """
+  check_seed(settings.seed, '--seed')
   register(settings.modules)
   tasks = _playable(read_tasks(pathlib.Path(folder)), names)
   jobs = [Job(name, cost(task.spec), play_task, (folder, name, settings)) for name, task in tasks.items()]

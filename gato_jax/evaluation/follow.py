@@ -6,9 +6,9 @@ import ml_collections
 from rich.console import Console
 
 from data_pipelines.errors import InputError
-from gato_jax.evaluation import control
 from gato_jax.evaluation.evaluate import evaluate
-from gato_jax.training.checkpoint import finished_steps
+from gato_jax.evaluation.rollouts import check_seed
+from gato_jax.training.checkpoint_reading import finished_steps
 
 POLL = 10.0  # seconds
 
@@ -31,7 +31,7 @@ def follow(config: ml_collections.ConfigDict, workdir: str, poll: float = POLL) 
   Raises:
     InputError: see `evaluate`.
   """
-  control.check_seed(config)
+  check_seed(config.evaluation.seed)
   console, seen, evaluated, last = Console(), set(), [], False
   console.print(f'following {workdir}', highlight=False)
   while not last:

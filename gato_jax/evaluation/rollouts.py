@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data_pipelines.datasets.catalogue import SEED_LIMIT
 from data_pipelines.datasets.episodes import ControlEpisode
 from data_pipelines.environments.action_bounds import Bounds, RescaledActions
 from data_pipelines.environments.registry import make, register
@@ -60,6 +61,13 @@ class Rollouts:
   def from_json(cls, fields: Mapping[str, Any]) -> 'Rollouts':
     """Without frames."""
     return cls(**{**fields, 'scores': tuple(fields['scores']), 'lengths': tuple(fields['lengths']), 'frames': ()})
+
+
+def check_seed(seed: int, name: str = 'evaluation.seed') -> None:
+  """Raises InputError where the seeds of an evaluation, from this one on, are among the demonstrations'."""
+  if seed < SEED_LIMIT:
+    raise InputError(f'{name} is {seed}: demonstrations are made from the seeds below {SEED_LIMIT}; set it to at least '
+                     'that')
 
 
 def play(

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from data_pipelines.errors import InputError
+from gato_jax.atomic import write_atomically
 from gato_jax.dry_run import parameter_count
 from gato_jax.evaluation.plots import colours, save
 from gato_jax.evaluation.report_files import FOLDER as EVALUATION_FOLDER
 from gato_jax.evaluation.report_files import read_reports
 from gato_jax.named_runs import named_runs
-from gato_jax.training.checkpoint import parameter_reader
+from gato_jax.training.checkpoint_reading import parameter_reader
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.metrics import read_records
 
@@ -42,7 +43,7 @@ def scaling(workdir: str, runs: Sequence[str]) -> dict[str, Any]:
             for name, path in named.items()}
   folder = pathlib.Path(workdir) / FOLDER
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'scaling.json').write_text(json.dumps(result, indent=1))
+  write_atomically(folder / 'scaling.json', json.dumps(result, indent=1))
   plot_figure_8(result, folder / 'figure_8.png')
   return result
 
@@ -86,5 +87,5 @@ def _curves(workdir: str) -> dict[str, list[list[float]]]:
              if report['summary']['mean_by_domain']]
   places = np.interp([report['step'] for report in reports], [record['step'] for record in records], tokens)
   means = [float(np.mean(list(report['summary']['mean_by_domain'].values()))) for report in reports]
-  return {'loss': [[record['tokens'], record['loss']] for record in records],
+  return {'loss': [[record['tokens'], record['loss']] for record in records if 'loss' in record],
           'score': [list(pair) for pair in zip(places.tolist(), means, strict=True)]}

@@ -11,9 +11,10 @@ import jax
 import ml_collections
 
 from data_pipelines.errors import InputError
-from gato_jax.evaluation import control, tasks
+from gato_jax.evaluation import tasks
 from gato_jax.evaluation.evaluate import evaluate
 from gato_jax.evaluation.jobs import begin_worker
+from gato_jax.evaluation.rollouts import check_seed
 from gato_jax.training.loop import Evaluation
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def scheduled(config: ml_collections.ConfigDict, workdir: str) -> Evaluation | N
   if not config.evaluation.workers:
     raise InputError('evaluation.every needs evaluation.workers, processes on the CPU: the accelerator is training. To '
                      'play on an accelerator, run `gato-jax evaluate --follow` on another machine')
-  control.check_seed(config)
+  check_seed(config.evaluation.seed)
   tasks.references(tasks.task_specs(tasks.playable(config)))
 
   def run(step: int, parameters) -> None:

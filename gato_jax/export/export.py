@@ -32,7 +32,8 @@ from gato_jax.export.config import write_config
 from gato_jax.export.programs import PLATFORMS, write_programs
 from gato_jax.export.tasks import KnownTask, demonstrations_of, known_tasks, shortened, write_prompts, write_tasks
 from gato_jax.export.weights import DTYPES, names, nested, write_weights
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, ParameterReader, parameter_reader
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER
+from gato_jax.training.checkpoint_reading import ParameterReader, parameter_reader
 from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
 

@@ -15,7 +15,7 @@ from gato_jax.acting.policy import Policy
 from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.control import make_policies, play_policies
 from gato_jax.evaluation.tasks import request_named
-from gato_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
+from gato_jax.training.checkpoint_place import FOLDER as CHECKPOINTS_FOLDER
 from gato_jax.training.loop import Evaluation, train
 from gato_jax.training.restore import tokenizer_of
 from gato_jax.training.state import define_model

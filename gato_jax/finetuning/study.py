@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipelines.environments.reference_scores import reference_scores
+from gato_jax.atomic import write_atomically
 from gato_jax.evaluation.jobs import Job, run_jobs
 from gato_jax.evaluation.scores import normalised_score
 from gato_jax.evaluation.tasks import request_named
@@ -35,20 +36,21 @@ def finetune(config: ml_collections.ConfigDict, workdir: str, sources: Sequence[
     config: the tasks and their demonstrations (data), how runs train (training, model) and play (acting, evaluation),
       and which runs there are (finetuning).
     workdir: where the study goes.
-    sources: `NAME=WORKDIR`, to start from the newest weights of a run; or `NAME`, from random ones.
+    sources: `NAME=WORKDIR`, to start from the newest weights of a run; or `NAME`, from random ones; or for each entry
+      of the mixture `NAME@ENTRY=WORKDIR`.
 
   Returns:
-    What is in `finetuning.json`: `sources`, by name the run and its step; `config`; and `tasks`, by name `random`,
-    `expert` and `runs`, each with `source`, `episodes`, `repetition`, its `evaluations`, and of the highest smoothed
-    one `step` (the last of those it is the mean of), `score` and `normalised`.
+    What is in `finetuning.json`: `sources`, by name and task the run and its step; `config`; and `tasks`, by name
+    `random`, `expert` and `runs`, each with `source`, `episodes`, `repetition`, its `evaluations`, and of the highest
+    smoothed one `step` (the last of those it is the mean of), `score` and `normalised`.
 
   Raises:
     InputError: what `check_study` finds wrong, or a run.
   """
   opened = open_sources(sources, config)
-  tasks = check_study(config, opened)
+  started = check_study(config, opened)
   folder = pathlib.Path(workdir) / FOLDER
-  points = _points(config, tasks, opened)
+  points = _points(config, started)
   results = {point: result for point in points if (result := finished(config, point, str(folder)))}
   console = Console()
   console.print(f'{len(points)} runs of {config.training.steps} steps, {len(results)} of them made before')
@@ -61,11 +63,11 @@ def finetune(config: ml_collections.ConfigDict, workdir: str, sources: Sequence[
     console.print(f'[{number}/{len(points)}] {point.task}, {point.episodes} episodes, from {point.source}, repetition '
                   f'{point.repetition}: normalised {score["normalised"]:.1f} at step {score["step"]}, '
                   f'{done.seconds:.0f} s', markup=False, highlight=False)
-  report = _report(config, opened, tasks, {point: results[point] for point in points})
+  report = _report(config, started, {point: results[point] for point in points})
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / REPORT_FILE).write_text(json.dumps(report, indent=1))
+  write_atomically(folder / REPORT_FILE, json.dumps(report, indent=1))
   plot_figure_9(report, folder / PLOT_FILE)
-  for task in tasks:
+  for task in started:
     console.print(_table(task, report))
   console.print(f'{folder}: {REPORT_FILE}, {PLOT_FILE}', highlight=False)
   return report
@@ -86,11 +88,11 @@ def mean_scores(report: Mapping[str, Any], task: str, source: str) -> dict[int, 
           for episodes in sorted({run['episodes'] for run in runs})}
 
 
-def _points(config: ml_collections.ConfigDict, tasks: Sequence[str], sources: Sequence[Source]) -> list[Point]:
+def _points(config: ml_collections.ConfigDict, started: Mapping[str, Sequence[Source]]) -> list[Point]:
   settings = config.finetuning
-  grid = itertools.product(range(settings.repetitions), sorted(settings.episodes), tasks, sources)
+  grid = itertools.product(range(settings.repetitions), sorted(settings.episodes), started.items())
   return [Point(task, source.name, source.workdir, source.step, episodes, repetition, source.saved)
-          for repetition, episodes, task, source in grid]
+          for repetition, episodes, (task, sources) in grid for source in sources]
 
 
 def _scored(point: Point, result: Mapping[str, Any], config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _scored(point: Point, result: Mapping[str, Any], config: ml_collections.Conf
           'normalised': normalised_score(score, reference.random, reference.expert)}
 
 
-def _report(config: ml_collections.ConfigDict, sources: Sequence[Source], tasks: Sequence[str],
+def _report(config: ml_collections.ConfigDict, started: Mapping[str, Sequence[Source]],
             results: Mapping[Point, Mapping[str, Any]]) -> dict[str, Any]:
   def of_task(task: str) -> dict[str, Any]:
     reference = reference_scores(request_named(config, task).task_name)
@@ -110,10 +112,14 @@ def _report(config: ml_collections.ConfigDict, sources: Sequence[Source], tasks:
             for point, result in results.items() if point.task == task]
     return {'random': reference.random, 'expert': reference.expert, 'runs': runs}
 
+  sources: dict[str, dict[str, Any]] = {}
+  for task, of_it in started.items():
+    for source in of_it:
+      sources.setdefault(source.name, {})[task] = {'workdir': source.workdir, 'step': source.step}
   return {
-      'sources': {source.name: {'workdir': source.workdir, 'step': source.step} for source in sources},
+      'sources': sources,
       'config': config.to_dict(),
-      'tasks': {task: of_task(task) for task in tasks},
+      'tasks': {task: of_task(task) for task in started},
   }
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from data_pipelines.datasets.catalogue import weighted_entries
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import BATCH_AXES, make_mesh
 from gato_jax.planning.flops import count_flops
@@ -168,8 +169,8 @@ def open_turns(config: Any, batch_shards: int, target_share: float, vocabulary_s
 
 
 def count_sources(config: Any) -> int:
-  """Datasets of the mixture, a task each."""
-  return max(sum(len(entry.tasks) or 1 for entry in config.data.mixture.values()), 1)
+  """Datasets that training reads, a task each."""
+  return max(sum(len(entry.tasks) or 1 for entry in weighted_entries(config.data.mixture).values()), 1)
 
 
 def model_flops(config: Any, target_share: float, vocabulary_size: int) -> float:

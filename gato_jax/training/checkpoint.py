@@ -7,48 +7,24 @@ no checkpoint; what is there but cannot be read is skipped, and said.
 A directory may be a local path, one that all hosts share if there are several, or a `gs://` or `s3://` address.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-import contextlib
-import functools
+from collections.abc import Mapping
 import logging
 import math
-import sys
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.errors import InputError
 from gato_jax.group import Group, LostProcess
-from gato_jax.training.checkpoint_place import FOLDER, absolute, checkpoint_folder, move
-from gato_jax.training.compatibility import check_shapes, check_vocabulary
+from gato_jax.training.checkpoint_place import FOLDER, absolute, move
+from gato_jax.training.checkpoint_reading import Restored, first_line, read_newest, shapes_of
+from gato_jax.training.compatibility import check_vocabulary
 from gato_jax.training.s3 import teach_orbax
 from gato_jax.training.state import TrainState
 
-LOGGER = logging.getLogger(__name__)
-TOKENIZER_FOLDER = 'tokenizer'  # beside the checkpoints, the same for all of them
 UNREADABLE_FOLDER = 'unreadable_checkpoints'
 _WORST = 1e30  # loss of a checkpoint without one
 COUNTERS = ('step', 'skipped', 'nonfinite_in_row')
-Wanted = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-class Restored(NamedTuple):
-  """A checkpoint read back.
-
-  Attributes:
-    step: its number.
-    items: `parameters`, `optimizer` and `counters`, or those of them that were asked for.
-    run: the JSON saved with them.
-  """
-
-  step: int
-  items: dict[str, Any]
-  run: dict[str, Any]
-
-  @property
-  def state(self) -> TrainState:
-    return TrainState(self.items['parameters'], self.items['optimizer'], **self.items['counters'])
 
 
 class Checkpoints:
@@ -102,7 +78,7 @@ class Checkpoints:
     try:
       items = _items(state)
       response = self._checkpointer.save_checkpointables_async(
-          step, items, custom_metadata={'run': dict(run), 'shapes': _shapes(items)},
+          step, items, custom_metadata={'run': dict(run), 'shapes': shapes_of(items)},
           metrics={'loss': loss if loss is not None and math.isfinite(loss) else _WORST})
     except (OSError, ValueError) as error:
       raise self._failure(step, error) from error
@@ -139,7 +115,7 @@ class Checkpoints:
 
     self.wait()
     self._agree_on_steps()
-    restored, unreadable = _read_newest(self._checkpointer, self.steps, wanted, self._agree)
+    restored, unreadable = read_newest(self._checkpointer, self.steps, wanted, self._agree)
     if unreadable and self._group.index == 0:
       self._move_aside(unreadable)
     if unreadable:
@@ -216,146 +192,8 @@ class Checkpoints:
       self._checkpointer = self._open()  # the one that failed would raise the same error again and again
     kept = f'the last good checkpoint is step {self.steps[-1]}' if self.steps else 'there is no checkpoint yet'
     return InputError(
-        f'the checkpoint of step {step} could not be saved in {self._directory}: {_first_line(error)}. Make room or '
+        f'the checkpoint of step {step} could not be saved in {self._directory}: {first_line(error)}. Make room or '
         f'make the directory writable, then run the same command again; {kept}')
-
-
-def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Restored:
-  """Reads without touching anything; a run may be writing there.
-
-  Args:
-    workdir: the run's directory; it says where its checkpoints are if they are elsewhere.
-    wanted: from a checkpoint's JSON to the abstract items to load; it raises InputError where they do not fit.
-    step: which checkpoint; None for the newest that can be read.
-
-  Raises:
-    InputError: there is none, or none that can be read, or it is of another shape.
-  """
-  with _open_to_read(workdir) as checkpointer:
-    steps = _steps(checkpointer, step)
-    return _read_newest(checkpointer, steps, wanted, lambda problem, final: (problem, final))[0]
-
-
-def finished_steps(workdir: str) -> list[int]:
-  """Steps that have a finished checkpoint now, oldest first; none where nothing has been saved yet."""
-  if not checkpoint_folder(workdir).exists():
-    return []
-  with _open_to_read(workdir) as checkpointer:
-    return [checkpoint.step for checkpoint in checkpointer.checkpoints]
-
-
-@contextlib.contextmanager
-def parameter_reader(workdir: str, step: int | None = None) -> Iterator['ParameterReader']:
-  """The parameters of a checkpoint, the newest by default, to be read a part at a time; raises InputError as above."""
-  with _open_to_read(workdir) as checkpointer:
-    yield ParameterReader(checkpointer, _steps(checkpointer, step)[-1])
-
-
-class ParameterReader:
-  """Reads some of a checkpoint's parameters; the others never come into memory.
-
-  Attributes:
-    step: of the checkpoint.
-    run: the JSON saved with it.
-  """
-
-  def __init__(self, checkpointer: ocp.training.Checkpointer, step: int):
-    self.step = step
-    self._checkpointer = checkpointer
-    try:
-      self.run, _ = _json(checkpointer, step)
-    except Exception as error:  # whatever the storage layer makes of missing or damaged files
-      raise self._damaged(error) from error
-
-  def read(self, abstract: Any) -> Any:
-    """The arrays of a part of the parameters' tree, given by its ShapeDtypeStructs with shardings."""
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    try:
-      with context:
-        return self._checkpointer.load_checkpointables(self.step, {'parameters': abstract})['parameters']
-    except Exception as error:
-      raise self._damaged(error) from error
-
-  def _damaged(self, error: Exception) -> InputError:
-    return InputError(f'checkpoint of step {self.step} in {self._checkpointer.directory} cannot be read '
-                      f'({_first_line(error)}); name another with --step')
-
-
-@contextlib.contextmanager
-def _open_to_read(workdir: str) -> Iterator[ocp.training.Checkpointer]:
-  directory = checkpoint_folder(workdir)
-  if not directory.exists():
-    raise InputError(f'{directory.parent} has no checkpoints; train into it first, or name a run with --workdir')
-  teach_orbax(directory)
-  with ocp.training.Checkpointer(directory) as checkpointer:
-    yield checkpointer
-
-
-def _steps(checkpointer: ocp.training.Checkpointer, step: int | None) -> list[int]:
-  """The steps there are, or the one that is wanted."""
-  steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
-  if not steps:
-    raise InputError(f'{checkpointer.directory} has no finished checkpoint; train into it first')
-  if step is not None and step not in steps:
-    raise InputError(f'{checkpointer.directory} has no checkpoint of step {step}; it has {steps}')
-  return steps if step is None else [step]
-
-
-def _read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple[Restored | None, list[int]]:
-  """The newest of `steps` that can be read, and the newer ones that cannot.
-
-  Args:
-    checkpointer: Orbax's.
-    steps: oldest first.
-    wanted: see `read_checkpoint`.
-    agree: from what this process found wrong with a checkpoint to what all processes go by.
-  """
-  logging.getLogger('asyncio').addFilter(_is_news)
-  _ignore_late_reads()
-  unreadable = []
-  for step in reversed(steps):
-    restored, problem, final = _read(checkpointer, step, wanted)
-    problem, final = agree(problem, final)
-    if final:
-      raise InputError(problem)
-    if not problem:
-      return restored, unreadable
-    LOGGER.warning('checkpoint of step %d in %s cannot be read (%s); trying the one before it',
-                   step, checkpointer.directory, problem)
-    unreadable.append(step)
-  if unreadable:
-    raise InputError(
-        f'none of the checkpoints {steps} in {checkpointer.directory} can be read; restore them from a copy, or use '
-        'another workdir to start afresh')
-  return None, []
-
-
-def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str, bool]:
-  """The checkpoint; else what is wrong with it, and whether an older one would be no better."""
-  try:
-    run, shapes = _json(checkpointer, step)
-    items = wanted(run)
-    saved = {path: shape for path, shape in shapes.items() if path.split('/')[0] in items}
-    check_shapes(saved, _shapes(items), f'{checkpointer.directory}, step {step},')
-    return Restored(step, checkpointer.load_checkpointables(step, items), run), '', False
-  except InputError as error:
-    return None, str(error), True
-  except Exception as error:  # whatever the storage layer makes of missing or damaged files
-    return None, _first_line(error), False
-
-
-@functools.cache
-def _ignore_late_reads() -> None:
-  """When an array cannot be read, Orbax closes its event loop; each read that ends later would print a stack trace."""
-  before = sys.unraisablehook
-  sys.unraisablehook = lambda what: None if str(what.exc_value) == 'Event loop is closed' else before(what)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-  """False for the arrays of a damaged checkpoint after the first: asyncio would log a stack trace for each."""
-  message = record.getMessage()
-  return not ('never retrieved' in message and f'/{FOLDER}/' in message)
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):
@@ -371,21 +209,3 @@ def _preservation_policy(keep: int, keep_every: int, keep_best: int):
 def _items(state: TrainState) -> dict[str, Any]:
   counters = {name: getattr(state, name) for name in COUNTERS}
   return {'parameters': state.parameters, 'optimizer': state.optimizer_state, 'counters': counters}
-
-
-def _json(checkpointer, step: int) -> tuple[dict[str, Any], dict[str, list[int]]]:
-  """The run's JSON and the shapes, which are kept apart from the arrays to tell damage from another model."""
-  saved = checkpointer.checkpointables_metadata(step).custom_metadata
-  if not saved:
-    raise ValueError('its JSON is missing')
-  return saved['run'], saved['shapes']
-
-
-def _shapes(items: Mapping[str, Any]) -> dict[str, list[int]]:
-  """item/path -> shape, of every array."""
-  leaves = jax.tree.leaves_with_path(items)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape) for path, leaf in leaves}
-
-
-def _first_line(error: Exception) -> str:
-  return next(iter(str(error).splitlines()), '') or type(error).__name__

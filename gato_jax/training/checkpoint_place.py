@@ -5,6 +5,7 @@ from etils import epath
 from gato_jax.atomic import write_atomically
 
 FOLDER = 'checkpoints'
+TOKENIZER_FOLDER = 'tokenizer'  # beside the checkpoints, the same for all of them
 _NOTE = 'checkpoint_dir.txt'  # in a workdir: the directory that has them instead
 
 

@@ -23,6 +23,7 @@ BUCKETS = {
     'evaluation': 'playing, as training goes on',
     'lost': 'steps done again because no checkpoint had them',
     'down': 'from the last sign of life to the next start',
+    'unknown': 'lost or down: from a checkpoint to the next start, where owner.json and goodput.json were gone',
 }
 
 
@@ -56,15 +57,15 @@ class Goodput:
 
     Args:
       saved: `to_json` in the checkpoint that is gone on from; None if there is none.
-      before: the record of the workdir's owner before (`ownership`); None if there is none.
+      before: the record of the workdir's owner before (`ownership`), or `last_sign`; None if there is neither.
     """
-    if before is None:
+    if saved is None and before is None:
       return
     seconds, at = (saved['seconds'], saved['at']) if saved else ({}, before['since'])
-    alive = max(before['updated'], at)
+    alive = max(before['updated'], at) if before else at
     for bucket, spent in {**seconds, 'lost': seconds.get('lost', 0.0) + alive - at}.items():
       self.seconds[bucket] += spent
-    self.seconds['down'] += max(self._began - alive, 0.0)
+    self.seconds['down' if before else 'unknown'] += max(self._began - alive, 0.0)
 
   def write(self, workdir: str) -> None:
     """Writes goodput.json, for `gato-jax goodput`; a full disk is the metrics' and the checkpoints' to report."""
@@ -87,6 +88,15 @@ def read_seconds(workdir: str | os.PathLike) -> dict[str, float]:
     return {bucket: float(spent) for bucket, spent in seconds.items()}
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(f'{path} cannot be read ({error}); train into this workdir first') from error
+
+
+def last_sign(workdir: str) -> dict[str, float] | None:
+  """What goodput.json tells of the run before where owner.json is gone; see `Goodput.go_on`."""
+  try:
+    state = json.loads((pathlib.Path(workdir) / FILE).read_text(encoding='utf-8'))
+    return {'since': state['at'] - sum(state['seconds'].values()), 'updated': state['at']}
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return None
 
 
 def _plot(seconds: dict[str, float], path: pathlib.Path) -> None:

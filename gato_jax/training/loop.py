@@ -27,11 +27,11 @@ from gato_jax.config import changed_keys
 from gato_jax.group import Group, Preempted
 from gato_jax.mesh import NO_MESH, make_mesh
 from gato_jax.sharding import batch_sharding, local_rows
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Checkpoints
-from gato_jax.training.checkpoint_place import note_place
+from gato_jax.training.checkpoint import Checkpoints
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER, note_place
 from gato_jax.training.compatibility import config_of, describe_vocabulary
 from gato_jax.training.flops import device_peak, step_flops
-from gato_jax.training.goodput import Goodput
+from gato_jax.training.goodput import Goodput, last_sign
 from gato_jax.training.memory import memory_held
 from gato_jax.training.metrics import Meter, Writer
 from gato_jax.training.ownership import Ownership
@@ -257,7 +257,7 @@ class Run:
     if self._group.index == 0:
       try:
         ownership = Ownership(self._workdir)
-        before = ownership.before
+        before = ownership.before or last_sign(self._workdir)
       except InputError as error:
         problem = str(error)
     before, problem = self._group.first('workdir', (before, problem), self._config.faults.agree_timeout)

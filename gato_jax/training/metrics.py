@@ -48,7 +48,7 @@ class Meter:
   @property
   def last_loss(self) -> float | None:
     """Of the last record; None where all its steps were skipped."""
-    return self._last_record['loss'] if self._last_record.get('loss_by_source') else None
+    return self._last_record.get('loss')
 
   def add(self, metrics: dict[str, np.ndarray]) -> None:
     """Takes in one step's metrics, as `make_train_function` names them; a skipped step's loss is left out."""
@@ -66,13 +66,19 @@ class Meter:
         self._interval[name] += metrics[name].astype(np.float64)
 
   def record(self) -> dict[str, Any]:
-    """The record of the steps since the last one; losses are means over the targets' weight, in nats."""
+    """The record of the steps since the last one; losses are means over the targets' weight, in nats.
+
+    Where all of them were skipped it has no loss, accuracy and gradient norm: 0 would be the best that ever was.
+    """
     self._settle_clock()
     interval, seconds = self._interval, max(self._interval['seconds'], 1e-9)
     weight = interval['weight_by_source']
+    means = {
+        'loss': interval['loss_by_source'].sum() / weight.sum(),
+        'accuracy': interval['correct_by_source'].sum() / weight.sum(),
+    } if weight.sum() > 0 else {}
     record = {
-        'loss': _ratio(interval['loss_by_source'].sum(), weight.sum()),
-        'accuracy': _ratio(interval['correct_by_source'].sum(), weight.sum()),
+        **{name: float(mean) for name, mean in means.items()},
         'loss_by_source': self._means(interval['loss_by_source'], weight),
         'accuracy_by_source': self._means(interval['correct_by_source'], weight),
         **self._latest,
@@ -216,8 +222,9 @@ class _Terminal:
       self._progress.start()
 
   def show(self, step: int, record: dict[str, Any]) -> None:
+    loss = f'loss {record["loss"]:.4f} accuracy {record["accuracy"]:.3f}' if 'loss' in record else 'no loss'
     text = (
-        f'loss {record["loss"]:.4f} accuracy {record["accuracy"]:.3f} lr {record["learning_rate"]:.2e} '
+        f'{loss} lr {record["learning_rate"]:.2e} '
         f'{record["tokens_per_second"]:,.0f} tokens/s {record["targets_per_second"]:,.0f} targets/s '
         f'fill {record["packing_fill"]:.1%} MFU {record["mfu"]:.1%}')
     if record['skipped_steps']:

@@ -12,7 +12,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
 from gato_jax.config import changed_keys
 from gato_jax.model.gato import Gato
-from gato_jax.training.checkpoint import TOKENIZER_FOLDER, Restored, read_checkpoint
+from gato_jax.training.checkpoint_place import TOKENIZER_FOLDER
+from gato_jax.training.checkpoint_reading import Restored, read_checkpoint
 from gato_jax.training.compatibility import check_vocabulary, config_of, describe_vocabulary
 from gato_jax.training.state import define_model
 
@@ -56,7 +57,21 @@ def load_trained(workdir: str, step: int | None = None) -> Trained:
   config = config_of(restored.run)
   tokenizer = SequenceTokenizer.load(folder, config.data.mask_question)
   model = define_model(config.model, tokenizer.vocabulary).build(restored.items['parameters'])
-  return Trained(model, tokenizer, config, restored.step, restored.run.get('goodput', {}).get('at', 0.0))
+  return Trained(model, tokenizer, config, restored.step, restored.saved)
+
+
+def read_run(workdir: str, step: int | None = None) -> Restored:
+  """What `load_trained` would read, without its arrays: a large model is read by those that play with it alone.
+
+  Raises:
+    InputError: there is no such checkpoint, or one of another vocabulary than the tokenizer in the workdir.
+  """
+  def wanted(run: dict[str, Any]) -> dict[str, Any]:
+    tokenizer = SequenceTokenizer.load(pathlib.Path(workdir) / TOKENIZER_FOLDER)
+    check_vocabulary(run['vocabulary'], describe_vocabulary(tokenizer))
+    return {}
+
+  return read_checkpoint(workdir, wanted, step)
 
 
 def read_parameters(workdir: str, abstract: Any, tokenizer: SequenceTokenizer) -> Restored:

@@ -115,6 +115,10 @@ def test_a_filter_that_fails_names_the_dataset():
   config.mixture['dm_control'].min_return_share = 2
   with pytest.raises(InputError, match='dm_control/cartpole: min_return_share is 2'):
     make_loader(config, sources, tokenizer(), seed=0, batch_size=8)
+  other = next(source for source in sources if source.kind != 'control')
+  config.mixture[other.name].min_return_share, config.mixture['dm_control'].min_return_share = 0.8, 0.0
+  with pytest.raises(InputError, match=f'data.mixture.{other.name}.min_return_share is 0.8, but only episodes of con'):
+    make_loader(config, sources, tokenizer(), seed=0, batch_size=8)
 
 
 def test_selecting_episodes_whose_timesteps_differ_in_length():

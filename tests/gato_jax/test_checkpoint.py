@@ -14,8 +14,9 @@ import pytest
 
 from data_pipelines.errors import InputError
 from gato_jax.config import default_config
-from gato_jax.training.checkpoint import UNREADABLE_FOLDER, Checkpoints, read_checkpoint
+from gato_jax.training.checkpoint import UNREADABLE_FOLDER, Checkpoints
 from gato_jax.training.checkpoint_place import FOLDER
+from gato_jax.training.checkpoint_reading import read_checkpoint
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.optimizer import make_optimizer
 from gato_jax.training.state import TrainState

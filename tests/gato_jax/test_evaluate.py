@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -26,10 +27,11 @@ from gato_jax.evaluation.scoring import LANGUAGE
 from gato_jax.export.export import export
 from gato_jax.export.tasks import KnownTask
 from gato_jax.pages.report import write_report_page
-from gato_jax.training.checkpoint import finished_steps
+from gato_jax.training.checkpoint_place import FOLDER, TOKENIZER_FOLDER
+from gato_jax.training.checkpoint_reading import finished_steps
 from gato_jax.training.goodput import read_seconds
 from gato_jax.training.loop import train
-from tests.gato_jax.training_cases import small_config
+from tests.gato_jax.training_cases import small_config, tiny_tokenizer
 
 pytest.importorskip('gymnasium')
 TASKS = ('CartPole-v1', 'MountainCar-v0')
@@ -58,6 +60,8 @@ def test_evaluation_never_plays_the_demonstrations_seeds(tmp_path):
   config.evaluation.seed = 999_999
   with pytest.raises(InputError, match='evaluation.seed is 999999'):
     evaluation.evaluate(config, str(tmp_path))
+  with pytest.raises(SystemExit, match='error: --seed is 999999: demonstrations are made from the seeds below 1000000'):
+    exported.main([str(tmp_path), '--seed=999999'])
 
 
 def test_policies_see_what_training_showed_them():
@@ -103,6 +107,21 @@ def test_following_evaluates_each_checkpoint_once(run, capsys):
   assert (pathlib.Path(workdir) / evaluation.FOLDER / 'curves.png').stat().st_size > 1000
   assert _evaluate(config, workdir, 7, 0.0, Console()) is None  # it was there, and is gone
   assert 'step 7: training deleted this checkpoint' in capsys.readouterr().out
+
+
+def test_an_evaluation_reads_weights_in_its_workers_alone(run, tmp_path):
+  config, workdir = run
+  whole = evaluation._find(config, workdir, None)
+  assert (whole.step, whole.config.model.width) == (2, config.model.width) and whole.saved > 0
+  for name in (FOLDER, TOKENIZER_FOLDER):
+    shutil.copytree(pathlib.Path(workdir) / name, tmp_path / name)
+  shutil.rmtree(tmp_path / FOLDER / '2' / 'parameters')
+  assert evaluation._find(config, str(tmp_path), None)._replace(workdir=workdir) == whole
+  with pytest.raises(InputError, match='can be read.*--step'):
+    control.load(str(tmp_path), 2)
+  tiny_tokenizer().save(tmp_path / TOKENIZER_FOLDER)
+  with pytest.raises(InputError, match='another vocabulary'):
+    evaluation._find(config, str(tmp_path), 1)
 
 
 class Killed(BaseException):

@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from gato_jax.finetuning import study
 from gato_jax.finetuning.checks import check_study, open_sources
 from gato_jax.finetuning.run import Point, run_config
 from gato_jax.training.loop import train
-from gato_jax.training.metrics import read_records
+from gato_jax.training.metrics import FILE, read_records
 from tests.gato_jax.training_cases import small_config
 
 pytest.importorskip('gymnasium')
@@ -39,6 +40,11 @@ def cases(tmp_path_factory):
     prepare(each.data, workers=1)
   train(seen, str(folder / 'run'))
   return config, folder, str(folder / 'run')
+
+
+def killed_while_writing(path, text, **settings):
+  path.write_bytes(text.encode()[:99])
+  raise KeyboardInterrupt
 
 
 def test_the_highest_mean_of_successive_evaluations_counts():
@@ -64,7 +70,8 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
   out = folder / 'out' / study.FOLDER
   assert json.loads((out / study.REPORT_FILE).read_text()) == json.loads(json.dumps(report))
   assert (out / study.PLOT_FILE).stat().st_size > 1000
-  assert report['sources'] == {'mountain_car': {'workdir': run, 'step': 2}, 'scratch': {'workdir': '', 'step': 0}}
+  assert report['sources'] == {'mountain_car': {TASK: {'workdir': run, 'step': 2}},
+                               'scratch': {TASK: {'workdir': '', 'step': 0}}}
   runs = report['tasks'][TASK]['runs']
   assert [(each['source'], each['episodes']) for each in runs] == [('mountain_car', 2), ('scratch', 2)]
   for each in runs:
@@ -77,6 +84,11 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
   made = []
   monkeypatch.setattr(study, 'run_jobs', lambda jobs, workers: made.extend(job.name for job in jobs) or ())
   assert study.finetune(config, str(folder / 'out'), sources)['tasks'] == report['tasks'] and not made
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, 'write_text', killed_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+      study.finetune(config, str(folder / 'out'), sources)
+  assert json.loads((out / study.REPORT_FILE).read_text()) == json.loads(json.dumps(report))
   changed = copy.deepcopy(config)
   changed.training.schedule.peak = 0.5
   with pytest.raises(KeyError):  # their results are missing, as no job is run here
@@ -96,6 +108,12 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
     ({}, [], 'missing'),
     ({}, ['scratch', 'scratch'], 'another name'),
     ({}, ['run=nowhere'], 'nowhere has no checkpoints'),
+    ({}, ['run@atari={run}'], "--from=run@atari: data.mixture has no entry 'atari' to train on; it has cl"),
+    ({}, ['run@={run}'], "has no entry ''"),
+    ({}, ['run@classic_control'], 'as NAME=WORKDIR, NAME or NAME@ENTRY=WORKDIR, each with another name'),
+    ({}, ['run={run}', 'run@classic_control={run}'], 'give run either once, or once for each entry'),
+    ({'data.mixture.classic_control.tasks': ('MountainCar-v0',)}, ['run@classic_control={run}'],
+     'no held-out task: --from=run@classic_control='),
 ])
 def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, match):
   config, _, run = cases
@@ -105,19 +123,44 @@ def test_bad_input_is_found_before_anything_is_trained(cases, changes, sources, 
     check_study(config, open_sources([source.format(run=run) for source in sources], config))
 
 
-def test_sizes_are_compared_by_tokens(cases, tmp_path):
+def test_a_line_starts_each_entry_from_weights_of_its_own(cases, tmp_path):
+  config, _, run = cases
+  config = copy.deepcopy(config)
+  with config.unlocked():
+    config.data.mixture.swing = mixture_entry(1.0, dataset='classic_control', tasks=('Pendulum-v1',), episodes=3)
+  prepare(config.data, workers=1)
+  other = str(tmp_path / 'run@other')
+  shutil.copytree(run, other)
+  sources = [f'own@classic_control={run}', f'both={run}', f'own@swing={other}']
+  started = check_study(config, open_sources(sources, config))
+  lines = [(point.task, point.source, point.workdir) for point in study._points(config, started)]
+  assert lines == [(TASK, 'own', run), (TASK, 'both', run), ('swing/Pendulum-v1', 'both', run),
+                   ('swing/Pendulum-v1', 'own', other)]
+  with pytest.raises(InputError, match='has no weights for swing/Pendulum-v1: give also --from=own@swing=WORKDIR'):
+    check_study(config, open_sources(sources[:2], config))
+
+
+def test_sizes_are_compared_by_tokens(cases, tmp_path, monkeypatch):
   config, _, run = cases
   report = {'step': 2, 'summary': {'mean_by_domain': {'one': 10.0, 'other': 30.0}}}
   path = pathlib.Path(run) / 'evaluation' / 'steps' / '2' / 'report.json'
   path.parent.mkdir(parents=True)
   path.write_text(json.dumps(report))
-  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
   records = read_records(run)
+  skipped = {name: value for name, value in records[-1].items() if name != 'loss'}  # a record of skipped steps alone
+  with (pathlib.Path(run) / FILE).open('a') as file:
+    file.write(json.dumps({**skipped, 'step': 3}) + '\n')
+  result = scaling.scaling(str(tmp_path), [f'small={run}', f'large={run}'])
   assert result['small']['loss'] == [[record['tokens'], record['loss']] for record in records]
   assert result['small']['score'] == [[records[-1]['tokens'], 20.0]]
   assert result['small']['parameters'] == result['large']['parameters'] == parameter_count(config)
   folder = tmp_path / scaling.FOLDER
   assert json.loads((folder / 'scaling.json').read_text()) == result and (folder / 'figure_8.png').stat().st_size > 1000
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, 'write_text', killed_while_writing)
+    with pytest.raises(KeyboardInterrupt):
+      scaling.scaling(str(tmp_path), [f'small={run}'])
+  assert json.loads((folder / 'scaling.json').read_text()) == result
   with pytest.raises(InputError, match='--run is large: give it at least once, as NAME=WORKDIR'):
     scaling.scaling(str(tmp_path), ['large'])
   other = copy.deepcopy(config)

@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from gato_jax.training import ownership
-from gato_jax.training.goodput import BUCKETS, Goodput, process_start, report, table
+from gato_jax.training.goodput import BUCKETS, Goodput, last_sign, process_start, report, table
 from gato_jax.training.ownership import FILE, Ownership
 from gato_jax.training.watchdog import STUCK
 
@@ -48,6 +48,23 @@ def test_a_restart_counts_what_was_lost_and_how_long_nothing_ran():
   fresh = Goodput(now - 20)
   fresh.go_on(None, None)
   assert fresh.seconds['lost'] == fresh.seconds['down'] == 0
+
+
+def test_without_the_owners_record_what_is_known_counts(tmp_path):
+  now = time.time()
+  saved = {'seconds': {**dict.fromkeys(BUCKETS, 0.0), 'step': 500.0, 'lost': 7.0}, 'at': now - 340}
+  goodput = Goodput(now - 20)
+  goodput.go_on(saved, last_sign(str(tmp_path)))
+  assert goodput.seconds['step'] == 500 and goodput.seconds['lost'] == 7 and goodput.seconds['down'] == 0
+  assert goodput.seconds['unknown'] == pytest.approx(320, abs=1)
+  (tmp_path / 'goodput.json').write_text(json.dumps({'seconds': {'step': 520.0, 'lost': 7.0}, 'at': now - 300}))
+  goodput = Goodput(now - 20)
+  goodput.go_on(saved, last_sign(str(tmp_path)))
+  assert goodput.seconds['lost'] == pytest.approx(7 + 40, abs=1)
+  assert goodput.seconds['down'] == pytest.approx(280, abs=1) and goodput.seconds['unknown'] == 0
+  first = Goodput(now - 20)  # killed before its first checkpoint
+  first.go_on(None, last_sign(str(tmp_path)))
+  assert first.seconds['lost'] == pytest.approx(527, abs=1)
 
 
 def test_report(tmp_path):

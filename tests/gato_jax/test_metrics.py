@@ -71,9 +71,21 @@ def test_skipped_step_counts_but_leaves_the_loss_alone():
   assert record['skipped_steps'] == 1 and record['tokens'] == 90 + 91
   json.loads(json.dumps(record), parse_constant=pytest.fail)
   assert meter.last_loss == record['loss']
+
+
+def test_skipped_steps_alone_have_no_loss(tmp_path, capsys):
+  meter = make_meter()
   meter.add(step_metrics(2, nonfinite=True))
-  meter.record()
-  assert meter.last_loss is None  # no checkpoint is the best for it
+  record = meter.record()
+  assert not {'loss', 'accuracy', 'gradient_norm'} & set(record) and record['loss_by_source'] == {}
+  assert meter.last_loss is None and meter.summary()['loss'] is None  # no checkpoint is the best for it
+  writer = Writer(str(tmp_path), 0, 1)
+  writer.write(1, record)
+  writer.close()
+  assert 'step 1/1 no loss lr 5.00e-01' in capsys.readouterr().out
+  (path,) = (tmp_path / 'tensorboard').iterdir()
+  tags = {value.tag for event in read_events(path) for value in event.summary.value}
+  assert 'tokens' in tags and not {'loss', 'accuracy'} & tags
 
 
 def test_state_survives_json_to_the_bit():

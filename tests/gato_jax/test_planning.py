@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipelines.datasets.catalogue import requests
 from data_pipelines.errors import InputError
 from gato_jax import cli
-from gato_jax.config import default_config
+from gato_jax.config import default_config, mixture_entry
 from gato_jax.inspection import inspect
 from gato_jax.mesh import make_abstract_mesh
 from gato_jax.planning.estimate import estimate, keeps_scores
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective, collectives, first_group, loop_turns, parse
-from gato_jax.planning.plan import Needs, Plan
+from gato_jax.planning.plan import Needs, Plan, count_sources
 from gato_jax.planning.report import describe, table
 from gato_jax.planning.search import search
 from gato_jax.planning.target import parse_target
@@ -279,6 +280,15 @@ def big_config(**training):
   config.model.update(layers=24, width=2048, heads=16, head_size=128, feed_forward=8192)
   config.training.update(training)
   return config
+
+
+def test_sources_are_those_that_training_reads():
+  config = default_config()
+  with config.unlocked():
+    config.data.mixture = {
+        'metaworld': mixture_entry(1.0, tasks=('reach-v3', 'push-v3')), 'digits': mixture_entry(0.5),
+        'babyai': mixture_entry(0.0, tasks=('GoToObj',)), 'easy_vqa': mixture_entry(0.0)}
+  assert count_sources(config) == len(requests(config.data)) == 3
 
 
 def test_state_of_the_estimate_is_exact():
