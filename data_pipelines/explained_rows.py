@@ -45,7 +45,7 @@ class RowReader:
     self.indexes, _ = open_indexes(data_config, sources, tokenizer)
     self._plan = PackingPlan(data_config, sources, self.indexes, seed)
     self.shares = self._plan.shares
-    self._cache = open_cache(data_config, sources, self.indexes, tokenizer)
+    self._cache = open_cache(data_config, sources, self.indexes, tokenizer, data_config.cache_megabytes)
     self._size = data_config.sequence_length, data_config.patches_per_row
 
   def packed(self, number: int) -> ExplainedRow:

@@ -1,77 +1,61 @@
 """Rows of the packing plan as batches, for one host of many."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import concurrent.futures
 import logging
 from typing import Any
 
-import grain
 import numpy as np
 
 from data_pipelines.datasets.episodes import EpisodeSource
 from data_pipelines.errors import InputError
+from data_pipelines.reading import Chunks, Rows
 from data_pipelines.sequences.filtering import drawn_episodes, good_episodes
 from data_pipelines.sequences.index import EpisodeIndex, open_index
 from data_pipelines.sequences.plan import PackingPlan, dataset_of
-from data_pipelines.sequences.rows import EpisodeCache, PackedBatch, lay_out
+from data_pipelines.sequences.rows import EpisodeCache, PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-
-_ROWS = 2**40  # as good as endless; the plan has a row for every number
-_BATCHES_AHEAD = 2  # for each reading thread
-_STATE_KEY = 'global_next_index'  # of Grain's ElasticIterator: rows drawn
-
-
-class _Rows:
-  """Grain's view of the plan: one host's rows of batch 0, of batch 1, and so on."""
-
-  def __init__(self, plan: PackingPlan, cache: EpisodeCache, data_config: Any, padding_id: int, batch_size: int,
-               local_rows: Sequence[int]):
-    self._plan = plan
-    self._cache = cache
-    self._size = data_config.sequence_length, data_config.patches_per_row, padding_id
-    self._batch_size = batch_size
-    self._local_rows = local_rows
-
-  def __len__(self) -> int:
-    return _ROWS
-
-  def __getitem__(self, element: int) -> PackedBatch:
-    batch, place = divmod(element, len(self._local_rows))
-    row = batch * self._batch_size + self._local_rows[place]
-    return lay_out(self._plan.row(row), self._cache, *self._size)
 
 
 class Loader(Iterator[PackedBatch]):
   """Endless batches; see `make_loader`."""
 
-  def __init__(self, rows: _Rows, source_names: Sequence[str], shares: np.ndarray, filtered: Sequence[int],
-               batch_rows: int, read_threads: int):
+  def __init__(self, chunks: Chunks, chunk_batches: int, batch_rows: int, source_names: Sequence[str],
+               shares: np.ndarray, filtered: Sequence[int]):
     self.source_names = tuple(source_names)
     self._wanted_shares = shares
     self._filtered = filtered
     self._batch_rows = batch_rows
-    self._batches = iter(grain.experimental.ElasticIterator(
-        grain.MapDataset.source(rows), batch_rows, grain.sharding.ShardOptions(shard_index=0, shard_count=1),
-        read_options=grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=_BATCHES_AHEAD * read_threads)))
+    self._chunk_batches = chunk_batches
+    self._chunks = chunks
+    self._drawn = 0
+    self._ahead: collections.deque[PackedBatch] = collections.deque()  # the rest of a chunk
     self._positions = np.zeros(len(source_names), np.int64)
     self._capacity = self._patches = self._slots = self._segments = self._rows = 0
 
   def __next__(self) -> PackedBatch:
-    batch = next(self._batches)
+    if not self._ahead:
+      self._ahead.extend(self._split(next(self._chunks))[self._drawn % self._chunk_batches:])
+    batch = self._ahead.popleft()
+    self._drawn += 1
     self._count(batch)
     return batch
 
   def get_state(self) -> int:
     """Batches drawn so far, the same on every host."""
-    return self._batches.get_state()[_STATE_KEY] // self._batch_rows
+    return self._drawn
 
   def set_state(self, batches: int) -> None:
-    """Goes on after so many batches, whatever number of hosts drew them."""
-    self._batches.set_state({_STATE_KEY: batches * self._batch_rows})
+    """Goes on after so many batches, whatever number of hosts and processes drew them."""
+    self._drawn = batches
+    self._ahead.clear()
+    self._chunks.go_to(batches // self._chunk_batches)
 
   def close(self) -> None:
-    """Stops the reading threads."""
-    self._batches.close()
+    """Ends the threads and processes that read."""
+    self._ahead.clear()
+    self._chunks.close()
 
   def report(self) -> dict[str, Any]:
     """What this host's batches so far were filled with.
@@ -91,6 +75,11 @@ class Loader(Iterator[PackedBatch]):
         'wanted_shares': dict(zip(self.source_names, self._wanted_shares.tolist(), strict=True)),
         'filtered': dict(zip(self.source_names, self._filtered, strict=True)),
     }
+
+  def _split(self, chunk: PackedBatch) -> list[PackedBatch]:
+    arrays = [np.asarray(array) for array in chunk]  # not of Grain's class, which keeps the memory alive all the same
+    starts = range(0, self._chunk_batches * self._batch_rows, self._batch_rows)
+    return [PackedBatch(*(array[start:start + self._batch_rows] for array in arrays)) for start in starts]
 
   def _count(self, batch: PackedBatch) -> None:
     filled = batch.segment_ids > 0
@@ -120,20 +109,27 @@ def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: S
   Raises:
     InputError: what `PackingPlan` and `open_index` find wrong.
   """
+  processes = data_config.read_processes
+  if processes < 0:
+    raise InputError(f'data.read_processes is {processes}; it must be 0 (threads of this process read) or more')
   local_rows = range(batch_size) if local_rows is None else local_rows
   indexes, filtered = open_indexes(data_config, sources, tokenizer)
   plan = PackingPlan(data_config, sources, indexes, seed)
-  cache = open_cache(data_config, sources, indexes, tokenizer)
-  rows = _Rows(plan, cache, data_config, tokenizer.vocabulary.padding_id, batch_size, local_rows)
+  cache = open_cache(data_config, sources, indexes, tokenizer, data_config.cache_megabytes / max(processes, 1))
+  # Whoever needs one row of a block plans all of it, so what a process makes at a time are the batches of whole blocks.
+  chunk_batches = -(-data_config.block_rows // batch_size) if processes else 1
+  size = data_config.sequence_length, data_config.patches_per_row, tokenizer.vocabulary.padding_id
+  rows = Rows(plan, cache, size, batch_size, local_rows, chunk_batches * len(local_rows))
+  chunks = Chunks(rows, data_config.read_threads, processes)
   names = [source.name for source in sources]
-  return Loader(rows, names, plan.shares, filtered, len(local_rows), data_config.read_threads)
+  return Loader(chunks, chunk_batches, len(local_rows), names, plan.shares, filtered)
 
 
 def open_cache(data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequence[EpisodeIndex],
-               tokenizer: SequenceTokenizer) -> EpisodeCache:
+               tokenizer: SequenceTokenizer, megabytes: float) -> EpisodeCache:
   """The episodes that rows are laid out of; text from the tokens on disk, where an index has them."""
   documents = {number: index.documents for number, index in enumerate(indexes) if index.documents}
-  return EpisodeCache(sources, tokenizer, data_config.cache_megabytes, documents)
+  return EpisodeCache(sources, tokenizer, megabytes, documents)
 
 
 def open_indexes(data_config: Any, sources: Sequence[EpisodeSource],

@@ -48,13 +48,15 @@ class PackingPlan:
   """
 
   def __init__(self, data_config: Any, sources: Sequence[EpisodeSource], indexes: Sequence[EpisodeIndex], seed: int):
-    self._config = data_config
+    self._block_rows = data_config.block_rows
+    self._size = data_config.sequence_length, data_config.patches_per_row
     self._seed = seed
     self.shares = mixture_shares(data_config.mixture, sources)
     for source, index in zip(sources, indexes, strict=True):
       _check_fits(data_config, source, index)
     self._indexes = indexes
-    self._drawers = [self._drawer(i, *pair) for i, pair in enumerate(zip(sources, indexes, strict=True))]
+    self._drawers = [self._drawer(data_config, i, *pair)
+                     for i, pair in enumerate(zip(sources, indexes, strict=True))]
     _warn_of_scarce_slots(data_config, indexes, self.shares)
     text = [i for i, drawer in enumerate(self._drawers) if isinstance(drawer, DocumentDrawer) and self.shares[i] > 0]
     self._text = [self._drawers[i] for i in text]
@@ -62,9 +64,16 @@ class PackingPlan:
     self._blocks: collections.OrderedDict[int, list[np.ndarray]] = collections.OrderedDict()
     self._lock = threading.Lock()
 
+  def __getstate__(self) -> dict[str, Any]:
+    """Without the blocks that are planned; a lock cannot be pickled."""
+    return {**vars(self), '_blocks': collections.OrderedDict(), '_lock': None}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    vars(self).update(state, _lock=threading.Lock())
+
   def row(self, i: int) -> np.ndarray:
     """`PIECE` [pieces] of row i, in the order in which they lie in it."""
-    block, place = divmod(i, self._config.block_rows)
+    block, place = divmod(i, self._block_rows)
     with self._lock:
       if block not in self._blocks:
         self._blocks[block] = self._plan_block(block)
@@ -73,28 +82,27 @@ class PackingPlan:
       self._blocks.move_to_end(block)
       return self._blocks[block][place]
 
-  def _drawer(self, number: int, source: EpisodeSource, index: EpisodeIndex) -> SegmentDrawer | DocumentDrawer:
-    config = self._config
+  def _drawer(self, config: Any, number: int, source: EpisodeSource,
+              index: EpisodeIndex) -> SegmentDrawer | DocumentDrawer:
     if source.kind == 'text':
       return DocumentDrawer(number, index)
     if source.kind == 'pages':
-      return PageDrawer(number, index, config.sequence_length, config.patches_per_row)
+      return PageDrawer(number, index, *self._size)
     if source.kind != 'control':
-      return WindowDrawer(number, index, config.sequence_length, config.patches_per_row)
+      return WindowDrawer(number, index, *self._size)
     entry, prompt = config.mixture[dataset_of(source.name)], config.prompt
     _check_windows(dataset_of(source.name), entry)
     prompts = Prompts(np.flatnonzero(~index.of_episodes(source.noisy)), prompt.share, prompt.from_end,
                       int(prompt.max_share_of_row * config.sequence_length),
                       int(prompt.max_share_of_row * config.patches_per_row))
     _warn_of_unfit_prompts(source, index, prompts)
-    return WindowDrawer(number, index, config.sequence_length, config.patches_per_row, entry.window_timesteps, prompts,
+    return WindowDrawer(number, index, *self._size, entry.window_timesteps, prompts,
                         entry.hide_actions)
 
   def _plan_block(self, block: int) -> list[np.ndarray]:
     rng = np.random.default_rng([self._seed, block])
-    rows, row_tokens = self._config.block_rows, self._config.sequence_length
-    packer = BlockPacker(rows, row_tokens, self._config.patches_per_row, rng)
-    capacity = rows * row_tokens
+    packer = BlockPacker(self._block_rows, *self._size, rng)
+    capacity = self._block_rows * self._size[0]
     drawn = [segment for drawer, share in zip(self._drawers, self.shares, strict=True)
              if isinstance(drawer, SegmentDrawer) for segment in drawer.draw(rng, share * capacity)]
     packer.place(_within(capacity, drawn, rng), self._drawers)
@@ -102,7 +110,7 @@ class PackingPlan:
       packer.fill_with_text(self._text, self._text_shares)
     else:
       packer.fill_with_windows(self._drawers, self.shares)
-    return [self._pieces(packer.rows[i]) for i in rng.permutation(rows)]
+    return [self._pieces(packer.rows[i]) for i in rng.permutation(self._block_rows)]
 
   def _pieces(self, segments: Sequence[Segment]) -> np.ndarray:
     pieces = []

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import threading
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,11 +60,16 @@ class EpisodeCache:
                documents: Mapping[int, DocumentTokens] = MappingProxyType({})):
     self.sources = sources
     self._tokenizer = tokenizer
+    self._megabytes = megabytes
     self._documents = documents
     self._room = int(megabytes * 2**20)
     self._parts: collections.OrderedDict[tuple[int, int, int], TokenizedEpisode | TokenizedPage] = (
         collections.OrderedDict())
     self._lock = threading.Lock()
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    """As it was made, empty."""
+    return EpisodeCache, (self.sources, self._tokenizer, self._megabytes, dict(self._documents))
 
   def window(self, source: int, episode: int, start: int, stop: int, hide_actions: bool = False) -> Tokens:
     """Timesteps [start, stop) of an episode of dataset `source`; as many parts of it as that takes are read."""
@@ -133,6 +138,11 @@ def lay_out(pieces: np.ndarray, cache: EpisodeCache, row_tokens: int, row_patche
   row.loss_weights[:] = predicts
   row.targets[predicts] = labels[1:][predicts]
   return row
+
+
+def row_bytes(row_tokens: int, row_patches: int) -> int:
+  """Of the arrays of one row."""
+  return sum(array.nbytes for array in _empty_row(row_tokens, row_patches, padding_id=0))
 
 
 def _empty_row(row_tokens: int, row_patches: int, padding_id: int) -> PackedBatch:

@@ -118,7 +118,7 @@ def data_config(**changes: Any) -> SimpleNamespace:
              'easy_vqa': entry(0.1), 'digits': entry(0.05), 'python_docs': entry(0.15)}
   prompt = SimpleNamespace(share=0.25, from_end=0.5, max_share_of_row=0.5)
   config = SimpleNamespace(mixture=mixture, sequence_length=256, patches_per_row=96, block_rows=16, cache_megabytes=64,
-                           read_threads=2, prompt=prompt)
+                           read_threads=2, read_processes=0, prompt=prompt)
   return SimpleNamespace(**{**vars(config), **changes})
 
 
