@@ -1,18 +1,17 @@
-"""What `few_shot.py:local_agent` starts from, beside the whole of `local_agent.py`: the paper's figure 9.
+"""What `few_shot.py` starts from beside the quickstart's weights: parts of its mixture, for the lines of figure 9.
 
-    for part in dm_control metaworld no_control; do
+    for part in metaworld no_control; do
       gato-jax prepare --config=experiments/configs/few_shot_sources.py:$part
       gato-jax train --config=experiments/configs/few_shot_sources.py:$part --workdir=runs/few_shot_sources/$part
     done
 
-As many steps of the same size each, so that a part of the mixture is seen more often than within the whole.
+The quickstart's steps, all on the part: it is seen more often than within the whole.
 """
 
-from experiments.configs import local_agent
+from experiments.configs import quickstart
 
 PARTS = {
-    'dm_control': ('dm_control',),  # the domain of one held-out task
-    'metaworld': ('metaworld',),  # and of the other
+    'metaworld': ('metaworld',),  # the domain of the held-out task
     'no_control': ('easy_vqa', 'digits', 'python_docs'),
 }
 
@@ -21,8 +20,8 @@ def get_config(arg: str | None = None):
   """`arg` is a key of PARTS."""
   if arg not in PARTS:
     raise ValueError(f'few_shot_sources has no part {arg!r}; it has {", ".join(PARTS)}')
-  config = local_agent.get_config()
+  config = quickstart.get_config()
   config.name = f'few_shot_sources_{arg}'
   with config.unlocked():
-    config.data.mixture = {name: entry for name, entry in local_agent.mixture(1.0).items() if name in PARTS[arg]}
+    config.data.mixture = {name: entry for name, entry in quickstart.mixture().items() if name in PARTS[arg]}
   return config

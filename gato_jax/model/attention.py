@@ -103,7 +103,7 @@ def dot_product_attention(q, k, v, segment_ids_BxL, relative=None):
 def automatic_attention(q, k, v, segment_ids_BxL, relative=None):
   """The fastest here: splash on a TPU, cuDNN on a GPU, blockwise on a CPU, chunked where they do not take the inputs.
 
-  Forward and backward on an H100, 16 rows of 1024, 24 heads of 32: cuDNN 1.6 ms, chunked 4.7, XLA 6.0.
+  Forward and backward on an H200, 64 rows of 1024, 24 heads of 32: cuDNN 4.2 ms, chunked 16.1.
   """
   name = chosen('auto', platform(), q.shape[1], q.shape[3], q.dtype, relative is not None)
   return IMPLEMENTATIONS[name](q, k, v, segment_ids_BxL, relative)
