@@ -39,7 +39,7 @@ def get_config(arg: str | None = None):
     constant(config.training.schedule, 1e-3)
     config.training.update(steps=60, batch_size=4, log_every=15)
     config.evaluation.update(episodes=4, environments=4)
-    config.finetuning.update(episodes=(1, 5, 20), repetitions=2, evaluate_every=15, smoothing=2, workers=1)
+    config.finetuning.update(episodes=(1, 5, 20), repetitions=3, evaluate_every=15, smoothing=2, workers=2)
   return config
 
 
