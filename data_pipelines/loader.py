@@ -19,7 +19,7 @@ from data_pipelines.sequences.tokenizer import SequenceTokenizer
 
 
 class Loader(Iterator[PackedBatch]):
-  """Endless batches; see `make_loader`."""
+  """Endless batches; see `make_loader`. To be closed: processes that read would end late and noisily, with Python."""
 
   def __init__(self, chunks: Chunks, chunk_batches: int, batch_rows: int, source_names: Sequence[str],
                shares: np.ndarray, filtered: Sequence[int]):

@@ -46,7 +46,7 @@ def data_config() -> ml_collections.ConfigDict:
   config.block_rows = 64  # rows that are packed together
   config.cache_megabytes = 1024  # tokenized episodes kept in memory; of a host, whatever number of processes read
   config.read_threads = 2  # that lay out rows ahead of training
-  config.read_processes = 0  # a host, that do so instead, a core each (docs/performance.md); 0: the threads above
+  config.read_processes = 0  # of this host, that lay them out instead, on a core each; 0: the threads do
   config.workers = 2  # processes that make datasets
   config.skip_share = 0.01  # of a dataset's examples may be bad: they are named, counted and skipped; more is an error
   config.vocabulary = ml_collections.ConfigDict({

@@ -122,6 +122,9 @@ MUTANTS = (
     Mutant('a mixture weight is a share of positions', PLAN, 'weights / weights.sum()', 'weights', TEST_PLAN),
     Mutant('the global batch does not depend on the hosts', 'data_pipelines/reading.py', 'batch * self.batch_size +',
            'batch * len(self.local_rows) +', TEST_LOADER),
+    Mutant('the batches do not depend on the processes', 'data_pipelines/reading.py',
+           '-(-(chunk - first) // len(self._readers))', 'chunk // len(self._readers)',
+           'tests/data_pipelines/test_reading.py'),
     Mutant("the expert's return is the best tenth of successive episodes", 'data_pipelines/sequences/filtering.py',
            '_WINDOW_SHARE = 0.1', '_WINDOW_SHARE = 0.2', 'tests/data_pipelines/test_filtering.py'),
     # The model.

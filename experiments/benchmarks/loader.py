@@ -4,12 +4,16 @@ Prints one JSON line. For the mixture's datasets of numbers only (`state`), thos
 text (`text`), for all of it (`whole`), and for all of it with every dataset ten times as long (`whole_longer`):
 
   tokens_per_second: filled positions by CPU second, all threads counted, so it is by core whatever else is running.
-  wall_tokens_per_second: by second on the clock, with `data.read_threads` threads.
+  wall_tokens_per_second: by second on the clock, with `data.read_threads` threads or `data.read_processes` processes.
   position_fill: share of the positions that are filled.
   peak_megabytes: most memory the process had, indexes, plan and cache of episodes included.
   episodes: of all datasets.
 
-Each is measured in a process of its own, over ten seconds of CPU time, with indexes that are there already.
+With `data.read_processes`, CPU seconds and memory are those of the process that takes the batches, as it does when it
+trains: what bounds a host that has cores for any number of the others.
+
+Each is measured in a process of its own, over ten seconds of CPU time, or on the clock if there are
+`data.read_processes`, with indexes that are there already.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,7 +77,7 @@ class Repeated:
 
 
 def main(config: ml_collections.ConfigDict, seconds: float = SECONDS) -> None:
-  """Measures, each for so many seconds of CPU time, and prints."""
+  """Measures, each for so many seconds, and prints."""
   groups = {group: _entries(config.data, group) for group in ('state', 'pictures', 'text')}
   runs = {group: (names, 1) for group, names in groups.items() if names}
   whole = list(config.data.mixture)
@@ -83,7 +87,7 @@ def main(config: ml_collections.ConfigDict, seconds: float = SECONDS) -> None:
     result = {name: _apart(measure, config.data, entries, times, folder, seconds)
               for name, (entries, times) in runs.items()}
   print(json.dumps({'benchmark': 'loader', 'config': config.name, 'cache_megabytes': config.data.cache_megabytes,
-                    'datasets': result}))
+                    'read_processes': config.data.read_processes, 'datasets': result}))
 
 
 def _apart(work: Callable, *arguments: Any) -> Any:
@@ -100,7 +104,7 @@ def measure(data_config: Any, entries: Sequence[str], times: int, folder: str, s
     entries: keys of its mixture.
     times: how often the episodes of a dataset come.
     folder: holds the indexes of datasets that are repeated.
-    seconds: of CPU time to measure over.
+    seconds: to measure over.
   """
   config = copy.deepcopy(data_config)
   with config.unlocked():
@@ -109,7 +113,7 @@ def measure(data_config: Any, entries: Sequence[str], times: int, folder: str, s
   loader = make_loader(config, sources, open_tokenizer(data_config), seed=0, batch_size=BATCH_SIZE)
   for _ in range(_FIRST_BATCHES):
     next(loader)
-  measured = _timed(loader, seconds)
+  measured = _timed(loader, seconds, time.monotonic if config.read_processes else time.process_time)
   loader.close()
   return {**measured, 'position_fill': round(loader.report()['position_fill'], 4),
           'peak_megabytes': round(peak_megabytes()), 'episodes': sum(map(len, sources))}
@@ -129,9 +133,9 @@ def _sources(data_config: Any, entries: Sequence[str], times: int, folder: str) 
   return [Repeated(source, times, folder) for source in sources] if times > 1 else sources
 
 
-def _timed(loader: Loader, seconds: float) -> dict[str, float]:
-  tokens, cpu, wall = 0, time.process_time(), time.monotonic()
-  while time.process_time() - cpu < seconds:
+def _timed(loader: Loader, seconds: float, clock: Callable[[], float]) -> dict[str, float]:
+  tokens, cpu, wall, end = 0, time.process_time(), time.monotonic(), clock() + seconds
+  while clock() < end:
     tokens += int((next(loader).segment_ids > 0).sum())
   return {'tokens_per_second': round(tokens / (time.process_time() - cpu)),
           'wall_tokens_per_second': round(tokens / (time.monotonic() - wall))}

@@ -85,7 +85,8 @@ def _job_spec(job: Job, target: Target, pods: int, image: str, claim: str) -> di
           'terminationGracePeriodSeconds': GRACE,
           **_placement(target),
           'containers': [_container(job, target, pods, image)],
-          'volumes': [{'name': 'runs', 'persistentVolumeClaim': {'claimName': claim}}],
+          'volumes': [{'name': 'runs', 'persistentVolumeClaim': {'claimName': claim}},
+                      {'name': 'shared', 'emptyDir': {'medium': 'Memory'}}],
       }},
   }
 
@@ -108,7 +109,8 @@ def _container(job: Job, target: Target, pods: int, image: str) -> dict[str, Any
       'name': 'train', 'image': image, 'command': ['bash', '-c', _shell(job)],
       'env': environment + ([] if target.is_tpu else _explicit(job, pods)),
       'resources': {'limits': resources},
-      'volumeMounts': [{'name': 'runs', 'mountPath': '/runs'}],
+      # A pod has 64 MB of shared memory, too little for data.read_processes.
+      'volumeMounts': [{'name': 'runs', 'mountPath': '/runs'}, {'name': 'shared', 'mountPath': '/dev/shm'}],
   }
 
 

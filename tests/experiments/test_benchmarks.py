@@ -32,6 +32,12 @@ def test_longer_datasets_have_as_many_more_episodes(config, tmp_path):
   assert one['position_fill'] > 0.5 and ten['peak_megabytes'] > 10
 
 
+def test_a_loader_of_processes_is_measured_on_the_clock(config):
+  config.data.read_processes = 1
+  result = loader.measure(config.data, ['digits'], 1, '', 0.5)  # of its own CPU time it has next to none
+  assert min(result['tokens_per_second'], result['wall_tokens_per_second']) > 0 and result['position_fill'] > 0.5
+
+
 @pytest.mark.slow
 def test_groups_and_the_whole_in_one_line(config, capsys):
   loader.main(config, seconds=0.1)

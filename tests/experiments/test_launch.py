@@ -40,6 +40,9 @@ def test_job_set(topology, slices, replicas, pods, limits, labels):
   [container] = pod['containers']
   assert (workers['replicas'], spec['parallelism'], spec['completions']) == (replicas, pods, pods)
   assert container['resources']['limits'] == limits
+  mounted = {volume['name']: volume['mountPath'] for volume in container['volumeMounts']}
+  assert {mounted[volume['name']]: list(volume)[1] for volume in pod['volumes']} == {
+      '/runs': 'persistentVolumeClaim', '/dev/shm': 'emptyDir'}
   assert list(pod['nodeSelector'].values()) == labels
   assert 'gato-jax train --config=experiments/configs/quickstart.py' in container['command'][-1]
   assert subprocess.run(['bash', '-n', '-c', container['command'][-1]], check=False).returncode == 0
