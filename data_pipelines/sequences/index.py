@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import threading
 import zipfile
 
 import numpy as np
@@ -26,6 +27,8 @@ from data_pipelines.tokenization.vocabulary import Vocabulary
 _FEW_EPISODES = 1000  # starting processes takes longer than reading so many
 _FORMAT = 4  # raise it when the index of the same episodes is another
 _FILE = f'episode_index_v{_FORMAT}_{{}}.npz'
+# NumPy parses the headers as Python, which raises SystemError now and then where threads of Python 3.11 do it at once.
+_PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +228,7 @@ def latest_index(directory: str) -> EpisodeIndex | None:
 
 def _load(path: str) -> EpisodeIndex | None:
   try:
-    with np.load(path) as arrays:
+    with _PARSING, np.load(path) as arrays:
       return EpisodeIndex(**{column: arrays[column] for column in _COLUMNS})
   except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
     logging.warning('%s is damaged (%s); it is made anew', path, error)

@@ -4,12 +4,13 @@ import dataclasses
 import math
 import os
 import pathlib
+import time
 
 import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.loader import make_loader
+from data_pipelines.loader import make_loader, open_indexes
 from data_pipelines.sequences.index import make_indexes, open_index
 from data_pipelines.sequences.plan import PackingPlan
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch
@@ -289,6 +290,29 @@ def test_text_on_disk_is_read_once_and_then_from_its_tokens(tmp_path, caplog):
   for ours, theirs in zip(batches(text_on_disk(tmp_path / 'gone')), whole, strict=True):
     assert_same(ours, theirs)
   assert 'the tokens of text could not be kept' in caplog.text
+
+
+def test_indexes_are_parsed_by_one_thread_at_a_time(tmp_path, monkeypatch):
+  sources = []
+  for number, source in enumerate(control_source(CARTPOLE, 3, 9) for _ in range(6)):
+    (tmp_path / str(number)).mkdir()
+    sources.append(dataclasses.replace(source, name=f'classic_control/{number}', directory=str(tmp_path / str(number))))
+  config = data_config(read_threads=4)
+  made, _ = open_indexes(config, sources, tokenizer())
+  load, now, most = np.load, [], []
+
+  def slow_load(path):
+    now.append(path)
+    most.append(len(now))
+    time.sleep(0.02)
+    now.remove(path)
+    return load(path)
+
+  monkeypatch.setattr(np, 'load', slow_load)
+  kept, _ = open_indexes(config, sources, tokenizer())
+  assert most == [1] * 6
+  for ours, theirs in zip(kept, made, strict=True):
+    np.testing.assert_array_equal(ours.step_tokens, theirs.step_tokens)
 
 
 def test_errors_in_the_data_reach_the_caller():
