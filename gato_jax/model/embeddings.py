@@ -25,8 +25,7 @@ class TokenTable(nnx.Module):
   """
 
   def __init__(self, config: Any, vocabulary: Vocabulary, rngs: nnx.Rngs):
-    multiple = config.vocabulary_multiple
-    rows = -(-vocabulary.size // multiple) * multiple
+    rows = table_rows(config, vocabulary)
     self.vocabulary = vocabulary
     self.features = config.value_features
     self.bins = slice(vocabulary.continuous_start, vocabulary.continuous_start + vocabulary.bins)
@@ -43,6 +42,11 @@ class TokenTable(nnx.Module):
       code = value_code(tuple(self.vocabulary.bin_values().tolist()), self.features)
       table = table.at[self.bins].add(code @ self.value_map)
     return constrain(table, 'vocabulary', None)
+
+
+def table_rows(config: Any, vocabulary: Vocabulary) -> int:
+  """Rows of the table of a model of `config.model`: ids, and padding up to `vocabulary_multiple`."""
+  return -(-vocabulary.size // config.vocabulary_multiple) * config.vocabulary_multiple
 
 
 @functools.lru_cache

@@ -87,8 +87,8 @@ class Gato(nnx.Module):
       return constrain(x_BxLxD, 'batch', None, None), None
 
     scanned = layers, self._keep(depth_keys), drop_keys_Nx2xB
-    unroll = _unroll(self.layers)
-    x_BxLxD, _ = jax.lax.scan(_remat(layer, self.remat, unroll), x_BxLxD, scanned, unroll=unroll)
+    unroll = _unroll(self.layers, self.remat)
+    x_BxLxD, _ = jax.lax.scan(_remat(layer, self.remat), x_BxLxD, scanned, unroll=unroll)
     return self.final_norm(x_BxLxD)
 
   def embedding_table(self) -> jax.Array:
@@ -162,22 +162,22 @@ def _stack(config: Any, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
   return create(rngs.split(config.layers))
 
 
-def _unroll(layers: int) -> bool:
+def _unroll(layers: int, remat: str) -> bool:
   """Whether the scan over layers is written out.
 
   On a CPU XLA fuses nothing across its loops: 10% faster. On a GPU a loop copies each layer's parameters out of their
-  stack, and what is kept for the backward pass into one.
+  stack, and what is kept for the backward pass into one. With remat there is a loop: without it XLA sees that a layer
+  is computed twice, and keeps the first result instead.
   """
-  return layers <= _UNROLLED_LAYERS.get(platform(), 0)
+  return remat == 'none' and layers <= _UNROLLED_LAYERS.get(platform(), 0)
 
 
-def _remat(layer, name: str, unroll: bool):
+def _remat(layer, name: str):
   """What of a layer is kept for the backward pass: all, nothing, or the results of matrix products."""
   if name == 'none':
     return layer
   policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if name == 'dots' else None
-  # Without a loop around it XLA would see that a layer is computed twice, and keep the first result instead.
-  return jax.checkpoint(layer, prevent_cse=unroll, policy=policy)
+  return jax.checkpoint(layer, prevent_cse=False, policy=policy)
 
 
 def _dropout(config: Any) -> float:

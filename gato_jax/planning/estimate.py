@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import BATCH_AXES, make_abstract_mesh, platform
 from gato_jax.model import attention
+from gato_jax.model.embeddings import table_rows
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective
 from gato_jax.planning.plan import Needs, Plan, count_sources, model_flops, open_turns
@@ -44,8 +45,8 @@ def estimate(config: Any, target: Target, target_share: float, flops: float | No
   shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   rows = config.training.batch_size // shards // config.training.accumulation
   activations = activation_bytes(config, rows, mesh.shape['tensor'], keeps_scores(config, target))
-  chunk = chunk_size(rows * config.data.sequence_length, vocabulary.size, target.platform)
-  head = _LOGIT_BYTES * chunk * vocabulary.size
+  ids = table_rows(config.model, vocabulary)
+  head = _LOGIT_BYTES * ids * chunk_size(rows * config.data.sequence_length, ids, target.platform)
   gradients = state_bytes(abstract.parameters)
   flops = program_flops(config, target_share) if flops is None else flops
   return Plan(
@@ -70,7 +71,7 @@ def program_flops(config: Any, target_share: float) -> float:
       make_forward(definition), loss_settings(config.training, vocabulary, count_sources(config)), config.training, 0)
   state = jax.eval_shape(lambda: initial_state(definition, make_optimizer(config.training), 0))
   jaxpr = jax.make_jaxpr(function)(state, abstract_batch(config, None))
-  return count_flops(jaxpr, open_turns(config, 1, target_share, vocabulary.size, platform()))
+  return count_flops(jaxpr, open_turns(config, 1, target_share, vocabulary, platform()))
 
 
 def state_bytes(abstract: Any) -> float:

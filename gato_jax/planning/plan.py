@@ -10,6 +10,7 @@ import jax
 from data_pipelines.datasets.catalogue import weighted_entries
 from data_pipelines.tokenization.vocabulary import Vocabulary
 from gato_jax.mesh import BATCH_AXES, make_mesh
+from gato_jax.model.embeddings import table_rows
 from gato_jax.planning.flops import count_flops
 from gato_jax.planning.hlo import Collective, collectives
 from gato_jax.planning.target import Target, tpu_devices
@@ -145,7 +146,7 @@ def make_plan(config: Any, target: Target, target_share: float) -> Plan:
   """
   mesh = make_mesh(config.mesh, tpu_devices(target))
   vocabulary = Vocabulary(**config.data.vocabulary.to_dict())
-  turns = open_turns(config, math.prod(mesh.shape[axis] for axis in BATCH_AXES), target_share, vocabulary.size, 'tpu')
+  turns = open_turns(config, math.prod(mesh.shape[axis] for axis in BATCH_AXES), target_share, vocabulary, 'tpu')
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # optimizers make small arrays here, not on the target
     program = make_program(config, vocabulary, count_sources(config), mesh)
   with jax.set_mesh(mesh):
@@ -161,11 +162,12 @@ def make_plan(config: Any, target: Target, target_share: float) -> Plan:
       * config.data.sequence_length, steps=config.training.steps, compile_seconds=time.monotonic() - began)
 
 
-def open_turns(config: Any, batch_shards: int, target_share: float, vocabulary_size: int, device: str) -> float:
+def open_turns(config: Any, batch_shards: int, target_share: float, vocabulary: Vocabulary, device: str) -> float:
   """Turns of the head's loop on a device: chunks of positions with a target."""
   rows = config.training.batch_size / batch_shards / config.training.accumulation
   positions = int(rows * config.data.sequence_length)
-  return max(math.ceil(positions * target_share / chunk_size(positions, vocabulary_size, device)), 1)
+  chunk = chunk_size(positions, table_rows(config.model, vocabulary), device)
+  return max(math.ceil(positions * target_share / chunk), 1)
 
 
 def count_sources(config: Any) -> int:

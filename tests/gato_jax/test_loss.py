@@ -163,7 +163,7 @@ def test_logits_of_the_whole_batch_never_exist():
 MESH_SCRIPT = textwrap.dedent('''
     import jax, numpy as np, pickle, sys
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from gato_jax.training.loss import LossSettings, chunk_size, target_loss
+    from gato_jax.training.loss import LossSettings, target_loss
     inputs, settings, expected = pickle.load(open(sys.argv[1], 'rb'))
     hidden, table, *fields = inputs
     for shape in ((1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4)):

@@ -65,6 +65,14 @@ def test_remat_computes_again_and_changes_no_gradient():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients['none'], gradients[remat])
 
 
+def test_remat_has_a_loop_that_keeps_xla_from_undoing_it():
+  batch = packed_batch()
+  for remat in ('none', 'dots', 'full'):
+    graph, state = random_model(remat=remat, layers=4)
+    text = segment_loss(graph).lower(state, batch).compile().as_text()
+    assert (' while(' in text) == (remat != 'none')
+
+
 def test_bfloat16_is_close_and_parameters_stay_float32():
   batch = packed_batch()
   graph, state = random_model()
