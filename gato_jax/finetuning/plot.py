@@ -31,7 +31,8 @@ def plot_figure_9(report: Mapping[str, Any], path: pathlib.Path) -> None:
       axes.axhline(100, color='0.4', linewidth=1)
   for axes in panels[:, 0]:
     axes.set_ylabel('normalised score: 0 random, 100 expert')
-  panels[0, -1].legend(frameon=False, title='weights before')
+  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4, frameon=False,
+                title='weights before')
   save(figure, path)
 
 

@@ -9,7 +9,16 @@ from data_pipelines.datasets.catalogue import DATASETS, requests
 from data_pipelines.datasets.listing import mixture_table
 from data_pipelines.datasets.table_1 import ROWS
 from data_pipelines.environments.registry import SUITES, trained_tasks
-from experiments.configs import local_mixture, table_1_mixture
+from experiments.configs import (
+  few_shot,
+  few_shot_sources,
+  local_agent,
+  local_mixture,
+  quickstart,
+  scaling,
+  table_1_mixture,
+)
+from gato_jax.config import changed_keys
 from gato_jax.dry_run import dry_run, parameter_count
 
 PAPER = {'gato_79m': (79e6, 1e-4), 'gato_364m': (364e6, 2e-4), 'gato_1_18b': (1.18e9, 1e-4)}
@@ -68,6 +77,37 @@ def test_dry_run_names_what_is_missing_and_fails(tmp_path, capsys):
   assert any(line.startswith('massivetext') and 'source not found: corpora/massive_text' in line for line in lines)
   assert any(line.startswith('sokoban') and 'is missing' in line for line in lines)
   assert '78.9M parameters' in lines[-2] and lines[-1].startswith(f'{len(config.data.mixture)} of ')
+
+
+def tasks_of(config):
+  return {request.task_name for request in requests(config.data) if request.task_name}
+
+
+def test_few_shot_tasks_are_held_out_of_what_their_studies_start_from():
+  held_out = {base: tasks_of(few_shot.get_config(base)) for base in few_shot.BASES}
+  assert all(held_out.values())
+  for source in (quickstart.get_config(), *map(few_shot_sources.get_config, few_shot_sources.PARTS)):
+    assert not held_out[''] & tasks_of(source)
+  assert not held_out['local_agent'] & tasks_of(local_agent.get_config())
+
+
+def test_parts_of_the_quickstart_are_what_they_are_called():
+  whole = quickstart.get_config()
+  for part in few_shot_sources.PARTS:
+    config = few_shot_sources.get_config(part)
+    assert config.model.to_dict() == whole.model.to_dict() and config.training.steps == whole.training.steps
+    assert {task.partition('/')[0] for task in tasks_of(config)} == ({part} - {'no_control'})
+    assert tasks_of(config) <= tasks_of(whole)
+
+
+def test_sizes_differ_in_the_model_alone():
+  small, medium, large = (scaling.get_config(size).to_dict() for size in scaling.SIZES)
+  for other in (small, medium):
+    assert {key.partition('.')[0] for key in (change.partition(':')[0] for change in changed_keys(large, other))} == {
+        'model'}
+  assert parameter_count(scaling.get_config('small')) < parameter_count(scaling.get_config('medium')) / 2
+  assert {key.partition(':')[0] for key in changed_keys(quickstart.get_config().to_dict(), large)} == {
+      'name', 'evaluation.every'}
 
 
 def test_every_row_of_the_catalogue_is_one_of_table_1s():
