@@ -207,6 +207,15 @@ def finetuning_config() -> ml_collections.ConfigDict:
   })
 
 
+_CHANGES_NO_ROW = ('cache_megabytes', 'read_processes', 'read_threads', 'workers')  # keys of the section data
+
+
+def without_readers(config: dict[str, Any]) -> dict[str, Any]:
+  """A config's dict without what says how rows are read, but not which: runs that differ in it alone are the same."""
+  data = {key: value for key, value in config['data'].items() if key not in _CHANGES_NO_ROW}
+  return {**config, 'data': data}
+
+
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:
   """`key: old -> new` for every key of two nested dicts that differs."""
   changes = []
