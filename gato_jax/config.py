@@ -44,9 +44,9 @@ def data_config() -> ml_collections.ConfigDict:
   config.sequence_length = 1024  # L, positions of a row
   config.patches_per_row = 256  # P: picture patches a row has room for
   config.block_rows = 64  # rows that are packed together
-  config.cache_megabytes = 1024  # tokenized episodes kept in memory; of a host, whatever number of processes read
+  config.cache_megabytes = 1024  # tokenized episodes kept for each process of the run, by all that read for it
   config.read_threads = 2  # that lay out rows ahead of training
-  config.read_processes = 0  # of this host, that lay them out instead, on a core each; 0: the threads do
+  config.read_processes = 0  # for each process of the run, that lay them out instead, on a core each; 0: threads do
   config.workers = 2  # processes that make datasets
   config.skip_share = 0.01  # of a dataset's examples may be bad: they are named, counted and skipped; more is an error
   config.vocabulary = ml_collections.ConfigDict({

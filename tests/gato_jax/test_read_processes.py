@@ -14,6 +14,7 @@ from gato_jax.group import LOST
 from tests.gato_jax.processes import ROOT, Process
 from tests.gato_jax.training_cases import small_config
 
+pytestmark = pytest.mark.skipif(not pathlib.Path('/proc/self/stat').exists(), reason='reads /proc')
 CONFIG = """
 import pathlib
 from gato_jax.config import mixture_entry
