@@ -74,8 +74,8 @@ def check_same_rows(configs: Mapping[str, Any]) -> None:
   first = next(iter(rows))
   for name in rows:
     if changes := changed_keys(rows[first], rows[name]):
-      raise InputError(f'--run={name} was trained on other rows than {first}; name runs of the same, or train one anew: '
-                       + '; '.join(changes))
+      raise InputError(f'--run={name} was trained on other rows than {first}; name runs of the same rows, or train one '
+                       'anew: ' + '; '.join(changes))
 
 
 def _config(workdir: str) -> Any:
