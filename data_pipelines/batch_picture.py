@@ -1,6 +1,8 @@
 """A packed batch as a picture: its rows by modality, segment, target and dataset."""
 
 from collections.abc import Sequence
+import contextlib
+import copy
 import os
 from typing import Any
 
@@ -45,9 +47,11 @@ def draw_mixture(data_config: Any, seed: int, batch_size: int, path: str) -> Non
   """
   tokenizer = open_tokenizer(data_config)
   sources = open_sources(data_config, 'train')
-  loader = make_loader(data_config, sources, tokenizer, seed=seed, batch_size=min(batch_size, MAX_ROWS))
-  draw_batch(next(loader), tokenizer.vocabulary, loader.source_names, path)
-  loader.close()
+  config = copy.deepcopy(data_config)
+  config.read_processes = 0  # for one batch none are started
+  loader = make_loader(config, sources, tokenizer, seed=seed, batch_size=min(batch_size, MAX_ROWS))
+  with contextlib.closing(loader):
+    draw_batch(next(loader), tokenizer.vocabulary, loader.source_names, path)
 
 
 def draw_batch(batch: PackedBatch, vocabulary: Vocabulary, source_names: Sequence[str], path: str) -> None:

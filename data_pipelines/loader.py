@@ -116,7 +116,8 @@ def make_loader(data_config: Any, sources: Sequence[EpisodeSource], tokenizer: S
   indexes, filtered = open_indexes(data_config, sources, tokenizer)
   plan = PackingPlan(data_config, sources, indexes, seed)
   cache = open_cache(data_config, sources, indexes, tokenizer, data_config.cache_megabytes / max(processes, 1))
-  # Whoever needs one row of a block plans all of it, so what a process makes at a time are the batches of whole blocks.
+  # Whoever needs one row of a block plans all of it, so what a process makes at a time has as many rows as a block at
+  # least; where the batch size does not divide those, a block at a seam is planned twice.
   chunk_batches = -(-data_config.block_rows // batch_size) if processes else 1
   size = data_config.sequence_length, data_config.patches_per_row, tokenizer.vocabulary.padding_id
   rows = Rows(plan, cache, size, batch_size, local_rows, chunk_batches * len(local_rows))

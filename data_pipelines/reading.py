@@ -13,11 +13,13 @@ import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import operator
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -33,7 +35,10 @@ _CHUNKS_AHEAD = 2  # for each reading thread
 _STATE_KEY = 'global_next_index'  # of Grain's ElasticIterator: rows drawn
 _SHARED = '/dev/shm'
 _SHARED_CHUNKS = 4  # of one process: one is written, one waits to be fetched, one is fetched, one waits to be used
-_DIED = 'Worker process was terminated unexpectedly'
+_DIED = 'Worker process was terminated unexpectedly'  # the text of Grain 0.2.18
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_ORPHANED = threading.Event()
+_LAST_CHUNK_SECONDS = 2.0  # to share one that has been made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,35 +73,38 @@ class Rows:
     batch, place = divmod((self.first + chunk * self.step) * self.chunk_rows + place, len(self.local_rows))
     return lay_out(self.plan.row(batch * self.batch_size + self.local_rows[place]), self.cache, *self.size)
 
-  def __reduce__(self) -> tuple[Any, ...]:
-    return _rows_of_a_process, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
-
 
 class _ProcessRows(Rows):
-  """Rows whose errors can be pickled: of one that cannot, nothing would arrive, and it would be waited for."""
+  """Rows for a process that Grain starts: what it has to do first happens when it unpickles them.
+
+  Grain's worker_init_fn would be the place, but ElasticIterator does not pass one on.
+  """
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    vars(self).update(state)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # else they are copied where they were made
+      threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
   def __getitem__(self, element: int) -> PackedBatch:
+    if _ORPHANED.is_set():
+      os._exit(1)
     try:
       return super().__getitem__(element)
     except InputError:
       raise
-    except Exception as error:
+    except Exception as error:  # of one that cannot be pickled nothing would arrive, and it would be waited for
       raise RuntimeError(''.join(traceback.format_exception(error))) from None
 
 
-def _rows_of_a_process(*settings: Any) -> Rows:
-  """Unpickles `Rows`: a process that makes batches has begun."""
-  for number in (signal.SIGINT, signal.SIGTERM):  # some launchers send them to all processes there are
-    signal.signal(number, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-  assert parent is not None
-  threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-  return _ProcessRows(*settings)
-
-
 def _end_with(sentinel: int) -> None:
-  """Ends this process when the one that started it has ended, however that came about."""
+  """Ends this process when the one that started it has ended, however that came about.
+
+  Not in the middle of making shared memory, which would stay for ever: before the next row, or where none is made.
+  """
   multiprocessing.connection.wait([sentinel])
+  _ORPHANED.set()
+  time.sleep(_LAST_CHUNK_SECONDS)
   os._exit(1)
 
 
@@ -125,18 +133,30 @@ class Chunks(Iterator[PackedBatch]):
     self._turn = 0
     self._ahead: deque[PackedBatch] = deque()  # the first chunk of each process
     self._started = not processes
+    self._error: Exception | None = None
 
   def __next__(self) -> PackedBatch:
-    with self._told_of_death():
-      if not self._started:
-        self._start()
-      if self._ahead:
-        return self._ahead.popleft()
-      self._turn += 1
-      return next(self._readers[(self._turn - 1) % len(self._readers)])
+    if self._error:
+      raise self._error
+    try:
+      with self._told_of_death():
+        return self._next()
+    except Exception as error:  # the other readers may be further, so that nothing that follows would be right
+      self._error = error
+      self._close_readers()
+      raise
+
+  def _next(self) -> PackedBatch:
+    if not self._started:
+      self._start()
+    if self._ahead:
+      return self._ahead.popleft()
+    self._turn += 1
+    return next(self._readers[(self._turn - 1) % len(self._readers)])
 
   def go_to(self, chunk: int) -> None:
     """The next one is this, counted from 0."""
+    self._error = None
     self._ahead.clear()
     self._turn = chunk
     self._started = not self._processes
@@ -146,14 +166,17 @@ class Chunks(Iterator[PackedBatch]):
 
   def close(self) -> None:
     """Ends the threads and processes."""
+    self._close_readers()
+    self._readers = []  # Grain complains about those that are there when Python ends
+
+  def _close_readers(self) -> None:
     self._ahead.clear()
     with ThreadPoolExecutor(self._processes or 1) as pool:
       list(pool.map(operator.methodcaller('close'), self._readers))
-    self._readers = []  # Grain complains about those that are there when Python ends
 
   def _start(self) -> None:
     turns = range(self._turn, self._turn + len(self._readers))
-    with _no_main_module(), ThreadPoolExecutor(len(self._readers)) as pool:
+    with _no_main_module(), _no_signals(), ThreadPoolExecutor(len(self._readers)) as pool:
       self._ahead.extend(pool.map(lambda turn: next(self._readers[turn % len(self._readers)]), turns))
     self._turn = turns.stop
     self._started = True
@@ -166,12 +189,14 @@ class Chunks(Iterator[PackedBatch]):
       if _DIED not in str(error):
         raise
       raise RuntimeError(
-          f'one of the {self._processes} processes of data.read_processes died ({error}). Exit code -9 is often a want '
-          f'of memory, -7 a full {_SHARED}: lower data.read_processes or data.cache_megabytes') from error
+          f'one of the {self._processes} processes of data.read_processes died ({error}). An exit code -N is signal N: '
+          f'9 is often a want of memory, 7 a full {_SHARED}, lower data.read_processes or data.cache_megabytes; after '
+          'another one run the same command again') from error
 
 
 def _reader(rows: Rows, threads: int, in_process: bool) -> grain.DatasetIterator[PackedBatch]:
-  threads = 0 if in_process else threads
+  if in_process:
+    rows, threads = _ProcessRows(**vars(rows)), 0
   options = grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=1) if in_process else None
   return iter(grain.experimental.ElasticIterator(
       grain.MapDataset.source(rows), rows.chunk_rows, grain.sharding.ShardOptions(shard_index=0, shard_count=1),
@@ -185,9 +210,9 @@ def _require_shared_memory(processes: int, chunk_bytes: int) -> None:
   space = os.statvfs(_SHARED)
   free, needed = space.f_bavail * space.f_frsize, (_SHARED_CHUNKS * processes + 1) * chunk_bytes
   if needed > free:
-    raise InputError(f'data.read_processes is {processes}: their batches may take {needed / 2**20:.0f} MB of shared '
-                     f'memory, but {_SHARED} has {free / 2**20:.0f} MB; lower it, or give a container more (docker run '
-                     '--shm-size, or a volume in memory there)')
+    raise InputError(f'data.read_processes is {processes}: in each process of the run their batches may take '
+                     f'{needed / 2**20:.0f} MB of shared memory, but {_SHARED} has {free / 2**20:.0f} MB; lower it, or '
+                     'give a container more (docker run --shm-size, or a volume in memory there)')
 
 
 @contextlib.contextmanager
@@ -200,3 +225,17 @@ def _no_main_module() -> Iterator[None]:
     yield
   finally:
     main.update(origin)
+
+
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+  """Processes started meanwhile never hear of the signals that stop a run, which some launchers send to all there are.
+
+  They inherit what is blocked here; a handler of their own would come after seconds of imports.
+  """
+  multiprocessing.resource_tracker.ensure_running()  # where it is started both signals are unblocked
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)

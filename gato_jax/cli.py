@@ -116,7 +116,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
   run(config, workdir, step, again=again)
 
 
-@argument('--from', dest='sources', action='append', default=[], metavar='NAME[@ENTRY][=WORKDIR]',
+@argument('--from', dest='sources', action='append', default=[], metavar='NAME[=WORKDIR] or NAME@ENTRY=WORKDIR',
           help='a line of the plot: start from the weights of this run; without WORKDIR from random ones; with @ENTRY '
           'only the tasks of this entry of the mixture, give the line once for each entry; repeatable')
 def finetune(config: ml_collections.ConfigDict, workdir: str, sources: Sequence[str]) -> None:

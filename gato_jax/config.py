@@ -44,9 +44,9 @@ def data_config() -> ml_collections.ConfigDict:
   config.sequence_length = 1024  # L, positions of a row
   config.patches_per_row = 256  # P: picture patches a row has room for
   config.block_rows = 64  # rows that are packed together
-  config.cache_megabytes = 1024  # tokenized episodes kept in memory; of a host, whatever number of processes read
+  config.cache_megabytes = 1024  # tokenized episodes kept for each process of the run, by all that read for it
   config.read_threads = 2  # that lay out rows ahead of training
-  config.read_processes = 0  # of this host, that lay them out instead, on a core each; 0: the threads do
+  config.read_processes = 0  # for each process of the run, that lay them out instead, on a core each; 0: threads do
   config.workers = 2  # processes that make datasets
   config.skip_share = 0.01  # of a dataset's examples may be bad: they are named, counted and skipped; more is an error
   config.vocabulary = ml_collections.ConfigDict({
@@ -205,6 +205,15 @@ def finetuning_config() -> ml_collections.ConfigDict:
       'smoothing': 5,  # evaluations averaged; the score of a run is the highest of these means
       'workers': 0,  # processes with a run each, on one CPU core each; 0: one after the other, on the accelerator
   })
+
+
+_CHANGES_NO_ROW = ('cache_megabytes', 'read_processes', 'read_threads', 'workers')  # keys of the section data
+
+
+def without_readers(config: dict[str, Any]) -> dict[str, Any]:
+  """A config's dict without what says how rows are read, but not which: runs that differ in it alone are the same."""
+  data = {key: value for key, value in config['data'].items() if key not in _CHANGES_NO_ROW}
+  return {**config, 'data': data}
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:

@@ -17,6 +17,8 @@ from gato_jax.evaluation.report import build_report, print_report, summary_line,
 from gato_jax.evaluation.report_files import FOLDER, REPORT, read_reports, step_folder
 from gato_jax.evaluation.rollouts import check_seed
 from gato_jax.evaluation.scoring import Scores, score_checkpoint
+from gato_jax.training.checkpoint_place import checkpoint_folder
+from gato_jax.training.checkpoint_reading import DamagedCheckpoint, finished_steps, none_readable
 from gato_jax.training.compatibility import config_of
 from gato_jax.training.metrics import read_records
 from gato_jax.training.restore import read_run
@@ -33,17 +35,31 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str, step: int | None =
     config: which tasks (data.mixture, data.dir), how to act and what to evaluate; everything else is taken from the
       config that the run was trained with.
     workdir: of a training run with a checkpoint.
-    step: which checkpoint; the newest by default.
+    step: which checkpoint; by default the newest that can be read.
     again: plays what an earlier evaluation of this checkpoint has played.
     brief: one line instead of the tables, and no videos: for an evaluation of many.
 
   Raises:
+    DamagedCheckpoint: that of the step that is asked for, or all there are.
     InputError: no checkpoint, no data, a seed among the demonstrations', a simulator that keeps failing, or reference
       scores that leave no scale.
   """
   check_seed(config.evaluation.seed)
-  checkpoint = _find(config, workdir, step)
-  config = checkpoint.config
+  if step is not None:
+    return _evaluate(_find(config, workdir, step), again, brief)
+  steps = finished_steps(workdir)
+  for newest in reversed(steps):
+    try:
+      return _evaluate(_find(config, workdir, newest), again, brief)
+    except DamagedCheckpoint as error:  # of weights that is known only when those that play have read them
+      Console().print(f'{error}. The one before it is evaluated instead', markup=False, highlight=False)
+  if steps:
+    raise none_readable(steps, checkpoint_folder(workdir))
+  return _evaluate(_find(config, workdir, None), again, brief)  # it says what is missing
+
+
+def _evaluate(checkpoint: Checkpoint, again: bool, brief: bool) -> dict[str, Any]:
+  workdir, config = checkpoint.workdir, checkpoint.config
   played = tasks.playable(config)
   specs = tasks.task_specs(played)
   references = tasks.references(specs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from gato_jax.atomic import write_atomically
+from gato_jax.config import changed_keys, without_readers
 from gato_jax.dry_run import parameter_count
 from gato_jax.evaluation.plots import colours, save
 from gato_jax.evaluation.report_files import FOLDER as EVALUATION_FOLDER
@@ -67,12 +68,14 @@ def plot_figure_8(runs: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> 
 
 def check_same_rows(configs: Mapping[str, Any]) -> None:
   """Raises InputError unless the runs read the same rows."""
-  first = next(iter(configs.values()))
-  for name, config in configs.items():
-    if (config.data.to_dict(), config.training.batch_size, config.seed) != (
-        first.data.to_dict(), first.training.batch_size, first.seed):
-      raise InputError(f'--run={name} has another data section, training.batch_size or seed than '
-                       f'{next(iter(configs))}: runs of different sizes are compared on the same rows')
+  rows = {name: without_readers({'data': config.data.to_dict(), 'seed': config.seed,
+                                 'training': {'batch_size': config.training.batch_size}})
+          for name, config in configs.items()}
+  first = next(iter(rows))
+  for name in rows:
+    if changes := changed_keys(rows[first], rows[name]):
+      raise InputError(f'--run={name} was trained on other rows than {first}; name runs of the same rows, or train one '
+                       'anew: ' + '; '.join(changes))
 
 
 def _config(workdir: str) -> Any:

@@ -13,6 +13,7 @@ import ml_collections
 from gato_jax.acting.engine import make_engine
 from gato_jax.acting.policy import Policy
 from gato_jax.atomic import write_atomically
+from gato_jax.config import without_readers
 from gato_jax.evaluation.control import make_policies, play_policies
 from gato_jax.evaluation.tasks import request_named
 from gato_jax.training.checkpoint_place import FOLDER as CHECKPOINTS_FOLDER
@@ -101,12 +102,13 @@ def finished(config: ml_collections.ConfigDict, point: Point, study: str) -> dic
   """The result of a run that was made before with the same settings, or None."""
   path = pathlib.Path(study) / point.folder / RESULT_FILE
   result = json.loads(path.read_text()) if path.exists() else None
-  return result if result and result['settings'] == settings_of(config, point) else None
+  same = result and without_readers(result['settings']) == settings_of(config, point)  # older results have all of data
+  return result if same else None
 
 
 def settings_of(config: ml_collections.ConfigDict, point: Point) -> dict[str, Any]:
   """All that a run's scores depend on, as JSON gives it back."""
-  settings = run_config(config, point).to_dict()
+  settings = without_readers(run_config(config, point).to_dict())
   sections = {name: settings[name] for name in ('seed', 'data', 'model', 'training', 'acting', 'evaluation')}
   source = {'step': point.step, 'saved': point.saved}
   return json.loads(json.dumps({**sections, 'evaluate_every': config.finetuning.evaluate_every, 'source': source}))

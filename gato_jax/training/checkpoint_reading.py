@@ -20,6 +20,10 @@ LOGGER = logging.getLogger(__name__)
 Wanted = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class DamagedCheckpoint(InputError):
+  """Files of one checkpoint are missing or spoiled; another may be good."""
+
+
 class Restored(NamedTuple):
   """A checkpoint read back.
 
@@ -52,10 +56,13 @@ def read_checkpoint(workdir: str, wanted: Wanted, step: int | None = None) -> Re
     step: which checkpoint; None for the newest that can be read.
 
   Raises:
+    DamagedCheckpoint: that of the step that is asked for cannot be read.
     InputError: there is none, or none that can be read, or it is of another shape.
   """
   with _open_to_read(workdir) as checkpointer:
     steps = _steps(checkpointer, step)
+    if step is not None:
+      return _read_one(checkpointer, step, wanted)
     return read_newest(checkpointer, steps, wanted, lambda problem, final: (problem, final))[0]
 
 
@@ -88,7 +95,7 @@ class ParameterReader:
     try:
       self.run, _ = _json(checkpointer, step)
     except Exception as error:  # whatever the storage layer makes of missing or damaged files
-      raise self._damaged(error) from error
+      raise _damaged(checkpointer, step, first_line(error)) from error
 
   def read(self, abstract: Any) -> Any:
     """The arrays of a part of the parameters' tree, given by its ShapeDtypeStructs with shardings."""
@@ -98,11 +105,7 @@ class ParameterReader:
       with context:
         return self._checkpointer.load_checkpointables(self.step, {'parameters': abstract})['parameters']
     except Exception as error:
-      raise self._damaged(error) from error
-
-  def _damaged(self, error: Exception) -> InputError:
-    return InputError(f'checkpoint of step {self.step} in {self._checkpointer.directory} cannot be read '
-                      f'({first_line(error)}); name another with --step')
+      raise _damaged(self._checkpointer, self.step, first_line(error)) from error
 
 
 @contextlib.contextmanager
@@ -134,8 +137,6 @@ def read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple[
     wanted: see `read_checkpoint`.
     agree: from what this process found wrong with a checkpoint to what all processes go by.
   """
-  logging.getLogger('asyncio').addFilter(_is_news)
-  _ignore_late_reads()
   unreadable = []
   for step in reversed(steps):
     restored, problem, final = _read(checkpointer, step, wanted)
@@ -148,14 +149,36 @@ def read_newest(checkpointer, steps: list[int], wanted: Wanted, agree) -> tuple[
                    step, checkpointer.directory, problem)
     unreadable.append(step)
   if unreadable:
-    raise InputError(
-        f'none of the checkpoints {steps} in {checkpointer.directory} can be read; restore them from a copy, or use '
-        'another workdir to start afresh; what has --step can be given an older one')
+    raise none_readable(steps, checkpointer.directory)
   return None, []
+
+
+def none_readable(steps: list[int], directory: object) -> DamagedCheckpoint:
+  """The error where all of a run's checkpoints are damaged."""
+  return DamagedCheckpoint(f'none of the checkpoints {steps} in {directory} can be read; restore them from a copy, or '
+                           'use another workdir to start afresh')
+
+
+def _read_one(checkpointer, step: int, wanted: Wanted) -> Restored:
+  restored, problem, final = _read(checkpointer, step, wanted)
+  if final:
+    raise InputError(problem)
+  if restored is None:
+    raise _damaged(checkpointer, step, problem)
+  return restored
+
+
+def _damaged(checkpointer: ocp.training.Checkpointer, step: int, problem: str) -> DamagedCheckpoint:
+  others = [checkpoint.step for checkpoint in checkpointer.checkpoints if checkpoint.step != step]
+  instead = f', or use another step: there are {others}' if others else '; there is no other'
+  return DamagedCheckpoint(f'checkpoint of step {step} in {checkpointer.directory} is damaged ({problem}); restore it '
+                           f'from a copy{instead}')
 
 
 def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str, bool]:
   """The checkpoint; else what is wrong with it, and whether an older one would be no better."""
+  logging.getLogger('asyncio').addFilter(_is_news)
+  _ignore_late_reads()
   try:
     run, shapes = _json(checkpointer, step)
     items = wanted(run)

@@ -23,7 +23,7 @@ from data_pipelines.loader import make_loader
 from data_pipelines.sequences.plan import dataset_of
 from data_pipelines.sequences.rows import PackedBatch
 from data_pipelines.sequences.tokenizer import SequenceTokenizer
-from gato_jax.config import changed_keys
+from gato_jax.config import changed_keys, without_readers
 from gato_jax.group import Group, Preempted
 from gato_jax.mesh import NO_MESH, make_mesh
 from gato_jax.sharding import batch_sharding, local_rows
@@ -282,7 +282,7 @@ class Run:
       self._group.gather('initial state', None, self._config.faults.agree_timeout)
       return self._initialized_from(initialize()), 0, {}
     self._say(f'going on from the checkpoint of step {restored.step}')
-    changes = changed_keys(config_of(restored.run).to_dict(), self._config.to_dict())
+    changes = changed_keys(*(without_readers(each.to_dict()) for each in (config_of(restored.run), self._config)))
     if changes:
       self._say('the config is not the one of that checkpoint: ' + '; '.join(changes))
     self._loader.set_state(restored.run['data_state'])

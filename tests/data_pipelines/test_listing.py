@@ -9,7 +9,8 @@ from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipelines.batch_picture import MODALITIES, draw_batch, modalities
+from data_pipelines import batch_picture
+from data_pipelines.batch_picture import MODALITIES, modalities
 from data_pipelines.datasets import contact_sheet, listing
 from data_pipelines.datasets.building import build_dataset
 from data_pipelines.datasets.catalogue import DATASETS, Request
@@ -20,6 +21,7 @@ from data_pipelines.environments.registry import SPECS, SUITES
 from data_pipelines.environments.specs import ArraySpec
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
+from data_pipelines.reading import Chunks
 from data_pipelines.sequences.index import open_index
 from tests.data_pipelines.dataset_cases import data_config as cases_config
 from tests.data_pipelines.dataset_cases import entry
@@ -160,9 +162,13 @@ def test_modalities_of_a_batch():
   assert (names[cartpole] == 'separator').sum() == (names[cartpole] == 'action').sum() > 0
 
 
-def test_a_batch_is_drawn(tmp_path):
-  loader = make_loader(data_config(), mixed_sources(), tokenizer(), seed=0, batch_size=8)
-  draw_batch(next(loader), tokenizer().vocabulary, loader.source_names, str(tmp_path / 'batch.png'))
+def test_a_batch_is_drawn_without_starting_processes(tmp_path, monkeypatch):
+  monkeypatch.setattr(batch_picture, 'open_sources', lambda config, split: mixed_sources())
+  monkeypatch.setattr(batch_picture, 'open_tokenizer', lambda config: tokenizer())
+  monkeypatch.setattr(Chunks, '_start', lambda self: pytest.fail('started'))
+  config = data_config(read_processes=2)
+  batch_picture.draw_mixture(config, 0, 8, str(tmp_path / 'batch.png'))
+  assert config.read_processes == 2
   assert np.asarray(Image.open(tmp_path / 'batch.png').convert('L')).std() > 20
 
 

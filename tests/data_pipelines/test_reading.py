@@ -1,5 +1,7 @@
 """Batches that processes make are those that threads make; processes start, fail and end as a run needs it."""
 
+from concurrent.futures import ThreadPoolExecutor
+import copy
 import dataclasses
 import multiprocessing
 import os
@@ -9,15 +11,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 
 import numpy as np
 import pytest
 
-from data_pipelines import loader
+from data_pipelines import loader, reading
 from data_pipelines.errors import InputError
 from data_pipelines.loader import make_loader
+from data_pipelines.reading import Rows
 from data_pipelines.sequences.index import open_index
 from data_pipelines.sequences.plan import PackingPlan
 from data_pipelines.sequences.rows import EpisodeCache, PackedBatch
@@ -30,6 +34,7 @@ from tests.data_pipelines.token_cases import (
     tokenizer,
 )
 
+SHARED = pathlib.Path('/dev/shm')
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = mixed_sources()
 BATCH = 8  # half a block, so a process makes two at a time
@@ -52,7 +57,7 @@ def batches():
   return [next(loader) for _ in range(14)]
 
 
-@pytest.mark.parametrize(('processes', 'batch'), [(1, 8), (3, 8), (2, 24)])
+@pytest.mark.parametrize(('processes', 'batch'), [(3, 8), (2, 24)])
 def test_processes_change_nothing(processes, batch):
   theirs, ours = make(0, batch_size=batch), make(processes, batch_size=batch)
   for step in range(11):
@@ -64,19 +69,19 @@ def test_processes_change_nothing(processes, batch):
 
 
 def test_going_on_with_other_processes_and_hosts_is_exact(batches):
-  loader = make(3)
-  for step in range(3):
-    assert_same(next(loader), batches[step])
-  loader.set_state(5)  # the second half of a chunk, which is the last process's
-  for step in range(5, 9):
+  loader = make(2)
+  loader.set_state(7)  # the second half of a chunk, which is the last process's
+  for step in range(7, 11):
     assert_same(next(loader), batches[step])
   state = loader.get_state()
-  assert state == 9
+  assert state == 11
   loader.close()
-  half = make(2, local_rows=range(BATCH // 2, BATCH))
+  half = make(1, local_rows=range(BATCH // 2, BATCH))
   half.set_state(state)
-  for step in range(9, 14):
+  for step in range(11, 14):
     assert_same(next(half), batches[step], slice(BATCH // 2, None))
+  half.set_state(2)
+  assert_same(next(half), batches[2], slice(BATCH // 2, None))
   half.close()
 
 
@@ -104,31 +109,56 @@ def failing_sources(error):
   return result
 
 
-@pytest.mark.parametrize(('error', 'raised'), [(InputError, InputError), (Unpicklable, RuntimeError)])
-def test_errors_of_processes_reach_the_caller(error, raised):
+@pytest.mark.parametrize(('error', 'raised', 'processes'), [
+    (InputError, InputError, 2), (Unpicklable, RuntimeError, 1)])
+def test_errors_of_processes_reach_the_caller(error, raised, processes):
   import gato_jax.config  # noqa: F401 - here it is loaded, there it is not
-  loader = make(2, failing_sources(error))
+  loader = make(processes, failing_sources(error))
   with pytest.raises(raised, match='gato_jax False, devices False') as caught:
     next(loader)
   assert (type(caught.value) is raised) and (error.__name__ in str(caught.value)) == (error is Unpicklable)
-  loader.close()
   assert not multiprocessing.active_children()
+  with pytest.raises(raised) as again:  # the readers are not at the same place any more
+    next(loader)
+  assert again.value is caught.value
+  loader.close()
 
 
-def test_a_process_that_dies_is_an_error():
+def test_signals_that_stop_a_run_stop_no_process_and_one_that_dies_is_an_error():
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
   loader = make(2)
-  next(loader)
+  signalled = set()
+  with ThreadPoolExecutor(1) as pool:
+    first = pool.submit(next, loader)
+    while not first.done():  # as some launchers do to all there are, from their first moment on
+      for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGINT)
+        signalled.add(child.pid)
+      time.sleep(0.02)
+    first.result()
+  assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
   children = multiprocessing.active_children()
-  assert len(children) == 2
-  os.kill(children[0].pid, signal.SIGTERM)  # as some launchers do to all there are: it goes on
+  assert {child.pid for child in children} == signalled and len(signalled) == 2
   for _ in range(20):
     next(loader)
   os.kill(children[1].pid, signal.SIGKILL)
-  with pytest.raises(RuntimeError, match='one of the 2 processes of data.read_processes died .*exit code -9'):
-    for _ in range(100):
-      next(loader)
+  for _ in range(2):
+    with pytest.raises(RuntimeError, match='one of the 2 processes of data.read_processes died .*exit code -9'):
+      for _ in range(100):
+        next(loader)
   loader.close()
   assert not multiprocessing.active_children()
+
+
+def test_rows_are_copied_like_anything_else():
+  threads, handler = threading.active_count(), signal.getsignal(signal.SIGTERM)
+  plan = PackingPlan(data_config(), SOURCES, [open_index(source, tokenizer()) for source in SOURCES], seed=3)
+  copied = copy.deepcopy(Rows(plan, EpisodeCache(SOURCES, tokenizer(), megabytes=1), (256, 96, 0), 8, range(8), 16))
+  assert type(copied) is Rows and copied[3].tokens.shape == (256,)
+  inside = pickle.loads(pickle.dumps(reading._ProcessRows(**vars(copied))))
+  assert type(inside) is reading._ProcessRows and inside[3].tokens.shape == (256,)
+  assert (threading.active_count(), signal.getsignal(signal.SIGTERM)) == (threads, handler)
 
 
 PROGRAM = """
@@ -136,23 +166,28 @@ import multiprocessing, sys, time
 sys.path.insert(0, {root!r})
 from tests.data_pipelines.test_reading import make
 print('begun', flush=True)  # no `if __name__ == '__main__'`: what is started with it must not begin again
-loader = make(2)
+loader = make(1)
 next(loader)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 {then}
 """
 
 
+AT_WORK = 'while True: next(loader)'
+
+
+@pytest.mark.skipif(not SHARED.exists() or not pathlib.Path('/proc/self').exists(), reason='looks there')
 @pytest.mark.parametrize(('then', 'number'), [
-    ('raise SystemExit(3)', None), ('time.sleep(600)', signal.SIGTERM), ('time.sleep(600)', signal.SIGKILL)])
+    ('raise SystemExit(3)', None), (AT_WORK, signal.SIGTERM), (AT_WORK, signal.SIGKILL)])
 def test_processes_end_with_the_program(tmp_path, then, number):
+  before = set(SHARED.iterdir())
   file = tmp_path / 'program.py'
   file.write_text(textwrap.dedent(PROGRAM.format(root=str(ROOT), then=then)))
   quiet = {'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL, 'text': True}
   with subprocess.Popen([sys.executable, file], **quiet) as program:
     assert program.stdout.readline() == 'begun\n'
     pids = list(map(int, program.stdout.readline().split()))
-    assert len(pids) == 2
+    assert len(pids) == 1
     if number:
       assert all(map(is_alive, pids))
       program.send_signal(number)
@@ -161,6 +196,10 @@ def test_processes_end_with_the_program(tmp_path, then, number):
     while any(map(is_alive, pids)):
       assert time.monotonic() < deadline
       time.sleep(0.1)
+  left = set(SHARED.iterdir()) - before
+  while left := left & set(SHARED.iterdir()):  # Python's resource tracker ends, and clears up, a moment later
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
 
 
 def is_alive(pid):

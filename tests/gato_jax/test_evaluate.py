@@ -28,7 +28,7 @@ from gato_jax.export.export import export
 from gato_jax.export.tasks import KnownTask
 from gato_jax.pages.report import write_report_page
 from gato_jax.training.checkpoint_place import FOLDER, TOKENIZER_FOLDER
-from gato_jax.training.checkpoint_reading import finished_steps
+from gato_jax.training.checkpoint_reading import DamagedCheckpoint, finished_steps
 from gato_jax.training.goodput import read_seconds
 from gato_jax.training.loop import train
 from tests.gato_jax.training_cases import small_config, tiny_tokenizer
@@ -117,11 +117,51 @@ def test_an_evaluation_reads_weights_in_its_workers_alone(run, tmp_path):
     shutil.copytree(pathlib.Path(workdir) / name, tmp_path / name)
   shutil.rmtree(tmp_path / FOLDER / '2' / 'parameters')
   assert evaluation._find(config, str(tmp_path), None)._replace(workdir=workdir) == whole
-  with pytest.raises(InputError, match='can be read.*--step'):
-    control.load(str(tmp_path), 2)
   tiny_tokenizer().save(tmp_path / TOKENIZER_FOLDER)
   with pytest.raises(InputError, match='another vocabulary'):
     evaluation._find(config, str(tmp_path), 1)
+
+
+@pytest.fixture
+def damaged(run, tmp_path):
+  """The run again, to be damaged; it is played in this process, and only the text is asked for."""
+  config = run[0].copy_and_resolve_references()
+  config.evaluation.update(workers=0, episodes=2)
+  for name in (FOLDER, TOKENIZER_FOLDER):
+    shutil.copytree(pathlib.Path(run[1]) / name, tmp_path / name)
+  return config, tmp_path
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_an_evaluation_of_the_one_before_it(damaged, capsys, caplog):
+  config, workdir = damaged
+  shutil.rmtree(workdir / FOLDER / '2' / 'parameters')
+  config.evaluation.workers = 1  # its error comes from there
+  assert evaluation.evaluate(config, str(workdir), brief=True)['step'] == 1
+  said = ' '.join(capsys.readouterr().out.split())
+  assert 'is damaged (' in said and 'there are [1]. The one before it is evaluated instead evaluating step 1' in said
+  config.evaluation.workers = 0
+  with pytest.raises(DamagedCheckpoint, match=r'checkpoint of step 2 in .* is damaged .*, or use .*: there are \[1\]'):
+    evaluation.evaluate(config, str(workdir), 2)
+  assert 'trying' not in caplog.text
+  shutil.rmtree(workdir / FOLDER / '1')
+  with pytest.raises(DamagedCheckpoint, match=r'none of the checkpoints \[2\] in .* can be read; restore'):
+    evaluation.evaluate(config, str(workdir))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('step', 'spoilt'), [(1, ''), (1, 'parameters'), (2, 'parameters')])
+def test_following_leaves_out_what_is_damaged(damaged, capsys, step, spoilt):
+  config, workdir = damaged
+  shutil.rmtree(workdir / FOLDER / str(step) / 'parameters')
+  if not spoilt:
+    for file in (workdir / FOLDER / str(step)).glob('*.json'):
+      file.write_text('')
+    for file in (workdir / FOLDER / str(step)).glob('_*'):
+      file.write_text('')
+  assert follow(config, str(workdir), poll=0.0) == [3 - step]
+  assert f'step {step} is left out: checkpoint of step {step} in' in capsys.readouterr().out
+  assert follow(config, str(workdir), poll=0.0) == [3 - step]
 
 
 class Killed(BaseException):

@@ -84,6 +84,12 @@ def test_a_study_and_what_it_does_not_do_twice(cases, monkeypatch):
   made = []
   monkeypatch.setattr(study, 'run_jobs', lambda jobs, workers: made.extend(job.name for job in jobs) or ())
   assert study.finetune(config, str(folder / 'out'), sources)['tasks'] == report['tasks'] and not made
+  [path] = out.glob(f'{TASK}/scratch/2-0/result.json')
+  result = json.loads(path.read_text())
+  assert 'read_processes' not in result['settings']['data']
+  result['settings']['data'] |= {'read_threads': 9, 'cache_megabytes': 5, 'workers': 1}  # as it was once written
+  path.write_text(json.dumps(result))
+  assert study.finetune(config, str(folder / 'out'), sources)['tasks'] == report['tasks'] and not made
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, 'write_text', killed_while_writing)
     with pytest.raises(KeyboardInterrupt):
@@ -165,5 +171,13 @@ def test_sizes_are_compared_by_tokens(cases, tmp_path, monkeypatch):
     scaling.scaling(str(tmp_path), ['large'])
   other = copy.deepcopy(config)
   other.training.batch_size = 4
-  with pytest.raises(InputError, match='--run=other has another data section, training.batch_size or seed than one'):
+  with pytest.raises(InputError, match='--run=other was .* other rows than one; .*: training.batch_size: 2 -> 4'):
+    scaling.check_same_rows({'one': config, 'other': other})
+  other = copy.deepcopy(config)
+  other.data.update(read_threads=5, cache_megabytes=7)
+  with other.unlocked():
+    del other.data.read_processes  # of a run that is older than the key
+  scaling.check_same_rows({'one': config, 'other': other})
+  other.data.block_rows = 7
+  with pytest.raises(InputError, match=r': data.block_rows: \d+ -> 7$'):
     scaling.check_same_rows({'one': config, 'other': other})

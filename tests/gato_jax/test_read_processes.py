@@ -14,6 +14,7 @@ from gato_jax.group import LOST
 from tests.gato_jax.processes import ROOT, Process
 from tests.gato_jax.training_cases import small_config
 
+pytestmark = pytest.mark.skipif(not pathlib.Path('/proc/self/stat').exists(), reason='reads /proc')
 CONFIG = """
 import pathlib
 from gato_jax.config import mixture_entry
@@ -21,7 +22,8 @@ from tests.gato_jax.training_cases import small_config
 
 def get_config(arg=None):
   folder = pathlib.Path(__file__).parent
-  return small_config(folder, {'python_docs': mixture_entry(1.0, episodes=20)}, sequence_length=64, read_processes=2)
+  mixture = {'python_docs': mixture_entry(1.0, episodes=20)}  # blocks of a batch, so that few are made ahead
+  return small_config(folder, mixture, sequence_length=64, block_rows=2, read_processes=2)
 """
 
 
