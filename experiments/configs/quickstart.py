@@ -3,7 +3,7 @@
     make quickstart                                    # from a clean checkout: 12.2 minutes of 2 cores
     gato-jax quickstart --config.seed=1 --workdir=runs/seed1
 
-Of the 12.2 minutes, set-up took 0.9 (no caches), prepare 1.0, train 8.5 (6,600 tokens/s, some other work on the machine)
+Of the 12.2 minutes, set-up took 0.9 (no caches), prepare 1.0, train 8.5 (6,600 tokens/s, a little other work beside)
 and evaluate 1.9. Three seeds on the same demonstrations, 10 episodes a task, scores normalised to 0 random, 100 expert:
 
                                          seed 0   seed 1   seed 2

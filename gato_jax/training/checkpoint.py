@@ -190,10 +190,19 @@ class Checkpoints:
     self._error = None
     if self._group.count == 1:
       self._checkpointer = self._open()  # the one that failed would raise the same error again and again
-    kept = f'the last good checkpoint is step {self.steps[-1]}' if self.steps else 'there is no checkpoint yet'
+    good = [other for other in self.steps if other != step]  # where another process was through, it looks finished
+    kept = f'the last good checkpoint is step {good[-1]}' if good else 'there is no checkpoint yet'
     return InputError(
-        f'the checkpoint of step {step} could not be saved in {self._directory}: {first_line(error)}. Make room or '
+        f'the checkpoint of step {step} could not be saved in {self._directory}: {_reason(error)}. Make room or '
         f'make the directory writable, then run the same command again; {kept}')
+
+
+def _reason(error: BaseException) -> str:
+  """What the system said, where that is what an error came from; else what the storage layer made of it."""
+  cause = error
+  while cause is not None and not (isinstance(cause, OSError) and cause.errno):
+    cause = cause.__cause__ or cause.__context__
+  return first_line(cause or error)
 
 
 def _preservation_policy(keep: int, keep_every: int, keep_best: int):

@@ -218,6 +218,6 @@ def shapes_of(items: Mapping[str, Any]) -> dict[str, list[int]]:
   return {jax.tree_util.keystr(path, simple=True, separator='/'): list(leaf.shape) for path, leaf in leaves}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
   """What the storage layer says, without the rest of it."""
   return next(iter(str(error).splitlines()), '') or type(error).__name__

@@ -14,7 +14,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from gato_jax.config import default_config
-from gato_jax.training.checkpoint import UNREADABLE_FOLDER, Checkpoints
+from gato_jax.training.checkpoint import UNREADABLE_FOLDER, Checkpoints, _reason
 from gato_jax.training.checkpoint_place import FOLDER
 from gato_jax.training.checkpoint_reading import read_checkpoint
 from gato_jax.training.compatibility import config_of
@@ -276,3 +276,12 @@ def test_full_disk_is_said_and_the_last_good_one_stays(tmp_path):
   assert 'last good checkpoint is step 1' in message and 'Make room' in message
   assert last == 'saved again [1, 3]', result.stderr[-3000:]
   assert 'Traceback' not in result.stderr
+
+
+def test_what_the_system_said_is_the_reason_however_deep_it_lies():
+  full = OSError(27, 'File too large')
+  wrapped = RuntimeError('background save failed\nwith much more')
+  wrapped.__cause__ = ValueError('an array')
+  wrapped.__cause__.__context__ = full
+  assert _reason(wrapped) == _reason(full) == '[Errno 27] File too large'
+  assert _reason(RuntimeError('first line\nsecond')) == 'first line'

@@ -136,8 +136,9 @@ def test_a_full_disk_on_one_host_is_an_error_on_all(tmp_path):
   running = start(tmp_path, 'steps=40', 'checkpoint_every=4', processes=2, devices=2,
                   own_settings={1: ['file_limit=3000']})
   outputs = finish(running, FAILED)
-  assert all('could not be saved' in output and 'process 1' in output for output in outputs[:1])
-  assert 'File too large' in outputs[1]
+  error = outputs[0][outputs[0].index('gato-jax: error'):]  # what the other says may not fit into its file of output
+  assert 'process 1' in error and 'File too large' in error
+  assert 'step 4 could not be saved' in error and 'there is no checkpoint yet' in error
 
 
 def test_damage_is_skipped_by_all(thirty_steps, tmp_path):
