@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from data_pipelines.errors import InputError
 from gato_jax.group import Group, LostProcess
 from gato_jax.training.checkpoint_place import FOLDER, absolute, move
-from gato_jax.training.checkpoint_reading import Restored, first_line, read_newest, shapes_of
+from gato_jax.training.checkpoint_reading import Restored, first_line, ignore_late_operations, read_newest, shapes_of
 from gato_jax.training.compatibility import check_vocabulary
 from gato_jax.training.s3 import teach_orbax
 from gato_jax.training.state import TrainState
@@ -47,6 +47,7 @@ class Checkpoints:
     # Orbax logs a stack trace a thread when a save fails. The failure is raised here, once, with its remedy.
     logging.getLogger('absl').setLevel(logging.ERROR)
     logging.getLogger('absl').addFilter(self._note)
+    ignore_late_operations()
     self._error: BaseException | None = None
     self._workdir = absolute(workdir)
     self._directory = self._workdir / FOLDER

@@ -178,7 +178,7 @@ def _damaged(checkpointer: ocp.training.Checkpointer, step: int, problem: str) -
 def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str, bool]:
   """The checkpoint; else what is wrong with it, and whether an older one would be no better."""
   logging.getLogger('asyncio').addFilter(_is_news)
-  _ignore_late_reads()
+  ignore_late_operations()
   try:
     run, shapes = _json(checkpointer, step)
     items = wanted(run)
@@ -192,8 +192,11 @@ def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str
 
 
 @functools.cache
-def _ignore_late_reads() -> None:
-  """When an array cannot be read, Orbax closes its event loop; each read that ends later would print a stack trace."""
+@functools.cache
+def ignore_late_operations() -> None:
+  """When an array cannot be read or written, Orbax closes its event loop; each operation that ends later would print a
+  stack trace.
+  """
   before = sys.unraisablehook
   sys.unraisablehook = lambda what: None if str(what.exc_value) == 'Event loop is closed' else before(what)
 

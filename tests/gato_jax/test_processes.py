@@ -139,6 +139,7 @@ def test_a_full_disk_on_one_host_is_an_error_on_all(tmp_path):
   error = outputs[0][outputs[0].index('gato-jax: error'):]  # what the other says may not fit into its file of output
   assert 'process 1' in error and 'File too large' in error
   assert 'step 4 could not be saved' in error and 'there is no checkpoint yet' in error
+  assert not any('Event loop is closed' in output for output in outputs)
 
 
 def test_damage_is_skipped_by_all(thirty_steps, tmp_path):
