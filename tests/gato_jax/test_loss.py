@@ -166,13 +166,13 @@ MESH_SCRIPT = textwrap.dedent('''
     from gato_jax.training.loss import LossSettings, target_loss
     inputs, settings, expected = pickle.load(open(sys.argv[1], 'rb'))
     hidden, table, *fields = inputs
-    for shape in ((1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4)):
+    for shape, chunk_rows in (((1, 8, 1), 4), ((2, 4, 1), 0), ((2, 2, 2), 0), ((1, 2, 4), 4)):
       mesh = jax.make_mesh(shape, ('replica', 'fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 3)
       rows = NamedSharding(mesh, P(('replica', 'fsdp')))
       put = [jax.device_put(a, rows) for a in (hidden, *fields)]
       put_table = jax.device_put(table, NamedSharding(mesh, P('tensor', 'fsdp')))
       def scalar(x, t, y, w, s):
-        sums = target_loss(x, t, y, w, s, LossSettings(*settings))
+        sums = target_loss(x, t, y, w, s, LossSettings(*settings)._replace(chunk_rows=chunk_rows))
         return sums.loss, sums
       with jax.set_mesh(mesh):
         (loss, sums), grads = jax.jit(jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True))(
