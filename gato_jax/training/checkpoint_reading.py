@@ -192,7 +192,6 @@ def _read(checkpointer, step: int, wanted: Wanted) -> tuple[Restored | None, str
 
 
 @functools.cache
-@functools.cache
 def ignore_late_operations() -> None:
   """When an array cannot be read or written, Orbax closes its event loop; each operation that ends later would print a
   stack trace.

@@ -33,6 +33,7 @@ from tests.data_pipelines.token_cases import (
     mixed_sources,
     tokenizer,
 )
+from tests.living import is_alive
 
 SHARED = pathlib.Path('/dev/shm')
 ROOT = pathlib.Path(__file__).parents[2]
@@ -200,13 +201,6 @@ def test_processes_end_with_the_program(tmp_path, then, number):
   while left := left & set(SHARED.iterdir()):  # Python's resource tracker ends, and clears up, a moment later
     assert time.monotonic() < deadline
     time.sleep(0.1)
-
-
-def is_alive(pid):
-  try:
-    return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-  except FileNotFoundError:
-    return False
 
 
 def test_settings_that_cannot_be(monkeypatch):

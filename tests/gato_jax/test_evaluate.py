@@ -32,6 +32,7 @@ from gato_jax.training.checkpoint_reading import DamagedCheckpoint, finished_ste
 from gato_jax.training.goodput import read_seconds
 from gato_jax.training.loop import train
 from tests.gato_jax.training_cases import small_config, tiny_tokenizer
+from tests.living import is_alive
 
 pytest.importorskip('gymnasium')
 TASKS = ('CartPole-v1', 'MountainCar-v0')
@@ -259,15 +260,8 @@ if __name__ == '__main__':
   worker = int(path.read_text())
   process.kill()
   process.wait()
-  while _runs(worker):  # for ever, if it does not end with its parent
+  while is_alive(worker):  # for ever, if it does not end with its parent
     time.sleep(0.05)
-
-
-def _runs(pid):
-  try:
-    return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-  except OSError:
-    return False
 
 
 def test_what_of_an_export_is_not_played_is_said(capsys):
